@@ -1,0 +1,44 @@
+# make run    set up, then the main job on handwritten digits
+# make test   set up, then every check: style, types, layers, tests
+# make bench  speeds, as ratios measured in one run
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check bench clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+# One virtual environment, made once; torch is big and is never installed twice.
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/.user: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/.developer: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch .venv/.user $@
+
+setup: .venv/.user
+
+run: .venv/.user
+	$(BIN)/oblivio run
+
+check: .venv/.developer
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+test: check
+	$(BIN)/python -m pytest
+
+bench: .venv/.developer
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv runs

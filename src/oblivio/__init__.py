@@ -1,0 +1,53 @@
+"""oblivio makes a trained PyTorch model forget, and measures honestly how well it did.
+
+The public words are imported when they are first used, so that `import oblivio` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oblivio.core import Data, Origin, Outcome, Run, Split, Trial, predict, unlearn
+    from oblivio.data import as_data
+    from oblivio.data.arrays import Arrays, Augment
+    from oblivio.data.dataset import loaded
+    from oblivio.models import load_weights
+    from oblivio.train import Recipe, fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Arrays",
+    "Augment",
+    "Data",
+    "Origin",
+    "Outcome",
+    "Recipe",
+    "Run",
+    "Split",
+    "Trial",
+    "as_data",
+    "fit",
+    "load_weights",
+    "loaded",
+    "predict",
+    "unlearn",
+]
+
+_HOMES = {
+    "oblivio.core": ("Data", "Origin", "Outcome", "Run", "Split", "Trial", "predict", "unlearn"),
+    "oblivio.data": ("as_data",),
+    "oblivio.data.arrays": ("Arrays", "Augment"),
+    "oblivio.data.dataset": ("loaded",),
+    "oblivio.models": ("load_weights",),
+    "oblivio.train": ("Recipe", "fit"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, words in _HOMES.items():
+        if name in words:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'oblivio' has no attribute {name!r}")

@@ -1,0 +1,550 @@
+"""The few words that everything else is said in.
+
+`Data` is labelled examples with stable ids, `Split` parts them into what is to be forgotten and
+what is kept, `Run` says where and with which seed, `unlearn` is the only door through which a
+method runs, and `Trial` is what a metric sees afterwards. Three protocols name families that a user
+chooses from: a thing of each is a frozen dataclass whose fields are its settings and whose call is
+the algorithm.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from typing_extensions import Self
+
+Part = Literal["forget", "retain"]
+
+
+# --- Data ---------------------------------------------------------------------------------------
+
+
+class Batch(NamedTuple):
+    """Some examples, and the share of the global batch's mean that they stand for.
+
+    `share` is 1 in a single process. With several processes that average their gradients, the
+    processes' batches differ in size by one, and `share` makes the average exact.
+    """
+
+    inputs: Tensor
+    labels: Int64[Tensor, " b"]
+    share: float
+
+
+@runtime_checkable
+class Data(Protocol):
+    """Labelled examples with stable ids; `oblivio.as_data` makes one of tensors or of a Dataset."""
+
+    @property
+    def ids(self) -> Int64[Tensor, " n"]:
+        """The examples' ids: they stay with the examples through every `take`."""
+        ...
+
+    @property
+    def labels(self) -> Int64[Tensor, " n"]:
+        """The examples' classes, on the CPU."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, positions: Int64[Tensor, " k"]) -> Self:
+        """The examples at these positions (not ids), in this order."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """The same data on a device, where the data can live on one."""
+        ...
+
+    def batches(
+        self,
+        size: int,
+        *,
+        shuffle: int | None = None,
+        augment: bool = False,
+        part: tuple[int, int] = (0, 1),
+    ) -> Iterator[Batch]:
+        """Go once through the data.
+
+        Args:
+            size: Examples in a batch, over all processes together.
+            shuffle: The seed of this pass: its order and its augmentation. None keeps the order.
+            augment: Whether to augment the inputs, which needs `shuffle`.
+            part: This process's number and how many there are.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Two disjoint parts of the training data: `forget` (D_f) and `retain` (D_r).
+
+    Raises:
+        ValueError: If one part is empty, an id stands twice, or an id stands in both parts.
+    """
+
+    forget: Data
+    retain: Data
+
+    def __post_init__(self) -> None:
+        for name, data in (("forget", self.forget), ("retain", self.retain)):
+            if len(data) == 0:
+                what = "nothing to forget" if name == "forget" else "nothing would be retained"
+                raise ValueError(f"The {name} set is empty: {what}.")
+            repeated = _repeated(data.ids)
+            if repeated:
+                raise ValueError(f"Ids stand twice in the {name} set: {_some(repeated)}.")
+        both = np.intersect1d(self.forget.ids.numpy(), self.retain.ids.numpy())
+        if len(both):
+            raise ValueError(f"Ids stand in both sets, forget and retain: {_some(both.tolist())}.")
+
+    @classmethod
+    def of(cls, train: Data, forget: Sequence[int] | Int64[Tensor, " f"]) -> Split:
+        """Split off the examples with these ids.
+
+        Returns:
+            The split; each part keeps the order of the training data.
+
+        Raises:
+            ValueError: If no id is given, one is given twice, all are given, or one does not exist.
+        """
+        wanted = torch.as_tensor(forget, dtype=torch.int64).flatten().cpu()
+        repeated = _repeated(wanted)
+        if repeated:
+            raise ValueError(f"Ids to forget are given twice: {_some(repeated)}.")
+        unknown = wanted[~torch.isin(wanted, train.ids)].tolist()
+        if unknown:
+            raise ValueError(
+                f"The training data has no examples with these ids: {_some(unknown)}. "
+                f"It has {len(train)} examples, ids {int(train.ids.min())} to "
+                f"{int(train.ids.max())}."
+            )
+        chosen = torch.isin(train.ids, wanted)
+        if bool(chosen.all()):
+            raise ValueError(f"The forget set is all of the training data ({len(train)} examples).")
+        return cls(train.take(torch.where(chosen)[0]), train.take(torch.where(~chosen)[0]))
+
+    @cached_property
+    def digest(self) -> str:
+        """A fingerprint of which ids are forgotten and which are retained; order plays no part."""
+        parts = (np.sort(data.ids.numpy()).tobytes() for data in (self.forget, self.retain))
+        return hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
+
+    @property
+    def gone(self) -> Int64[Tensor, " c"]:
+        """The classes of which nothing is retained: those that are forgotten as a whole."""
+        forgotten = self.forget.labels.unique()
+        return forgotten[~torch.isin(forgotten, self.retain.labels)]
+
+    def to(self, device: torch.device) -> Split:
+        """The same split with its data on a device."""
+        return Split(self.forget.to(device), self.retain.to(device))
+
+
+def _repeated(ids: Tensor) -> list[int]:
+    values, counts = ids.unique(return_counts=True)
+    return values[counts > 1].tolist()
+
+
+def _some(ids: Sequence[int], most: int = 5) -> str:
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return ", ".join(map(str, ids[:most])) + more
+
+
+# --- Run ----------------------------------------------------------------------------------------
+
+
+def derive(seed: int, *axes: object) -> int:
+    """A seed that depends on exactly these axes, and on nothing else.
+
+    Returns:
+        A number in [0, 2⁶³).
+
+    Example:
+        >>> derive(0, "split", "random") == derive(0, "split", "random")
+        True
+        >>> derive(0, "split", "random") == derive(1, "split", "random")
+        False
+    """
+    text = repr((seed, *axes)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+class Progress(NamedTuple):
+    """How far a training has come: `done` of `total` passes over the data, and its last loss."""
+
+    done: int
+    total: int
+    loss: float
+
+
+class Note(NamedTuple):
+    """Something that a method has to say of its result, such as why it stopped."""
+
+    name: str
+    value: object
+
+
+def _silence(_: Progress | Note) -> None:
+    """Hear an event and do nothing."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a computation runs: the Fabric, the seed, and who listens.
+
+    Args:
+        fabric: Device, precision and distribution. `Run.on` makes one from words.
+        seed: What every random choice of the run derives from.
+        origin: How the original model came to be. Retraining, and nothing else, must have it.
+        channels_last: Whether `fit` stores images with the channels last; None does where it pays
+            (two-dimensional convolutions).
+        compile: Whether `fit` compiles the model first: pays for long trainings only.
+        tell: Hears of progress and of notes while they happen.
+    """
+
+    fabric: Fabric
+    seed: int = 0
+    origin: Origin | None = None
+    channels_last: bool | None = None
+    compile: bool = False
+    tell: Callable[[Progress | Note], None] = field(default=_silence, repr=False, compare=False)
+
+    @classmethod
+    def on(
+        cls,
+        device: str = "auto",
+        *,
+        seed: int = 0,
+        precision: str = "auto",
+        devices: int = 1,
+        strategy: str = "auto",
+        **options: Any,
+    ) -> Run:
+        """A run on "cpu", on "cuda", or on whichever there is ("auto").
+
+        Args:
+            device: "auto", "cpu", "cuda" or "mps".
+            seed: What every random choice derives from.
+            precision: One of Fabric's, such as "32-true" or "bf16-mixed"; "auto" is bf16-mixed on
+                CUDA and 32-true elsewhere.
+            devices: How many processes or GPUs train one model together.
+            strategy: Fabric's strategy, such as "ddp" or "ddp_spawn".
+            options: The remaining fields of `Run`.
+
+        Returns:
+            The run.
+
+        Raises:
+            ValueError: If the device is not here.
+        """
+        from lightning_fabric import Fabric
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                "The device is to be cuda, but PyTorch sees no CUDA device; try --device cpu."
+            )
+        if device not in ("cpu", "cuda", "mps"):
+            raise ValueError(f"There is no device {device!r}; there are auto, cpu, cuda and mps.")
+        if precision == "auto":
+            precision = "bf16-mixed" if device == "cuda" else "32-true"
+        fabric = Fabric(
+            accelerator=device,
+            devices=devices,
+            strategy=strategy,
+            precision=precision,  # pyright: ignore[reportArgumentType]
+        )
+        return cls(fabric, seed, **options)
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors live."""
+        return self.fabric.device
+
+    def note(self, **values: object) -> None:
+        """Say something of the result, such as `run.note(stopped="after epoch 3")`."""
+        for name, value in values.items():
+            self.tell(Note(name, value))
+
+    def synchronise(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None]:
+    """Fork the random state of torch, NumPy and Python and seed it; restore it afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()  # ruff: ignore[numpy-legacy-random]
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # ruff: ignore[numpy-legacy-random]
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # ruff: ignore[numpy-legacy-random]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How an original model came to be: what it was built by, trained by, and from which seed.
+
+    The original and its retrained rival are both made by `make`, so that nothing but the data can
+    tell them apart.
+
+    Args:
+        build: Makes the untrained network, `() -> nn.Module`.
+        train: Trains it, `(model, data, run) -> model`; a `Recipe` is one.
+        seed: Of the first weights, the order of the data and the augmentation.
+    """
+
+    build: Callable[[], nn.Module]
+    train: Callable[[nn.Module, Data, Run], nn.Module]
+    seed: int = 0
+
+    def fresh(self) -> nn.Module:
+        """The network as it was before its first step: rebuilt, never reset layer by layer."""
+        with seeded(derive(self.seed, "weights")):
+            return self.build()
+
+    def make(self, data: Data, run: Run) -> nn.Module:
+        """Build the network anew and train it on this data.
+
+        Returns:
+            The trained network, in eval mode, on the run's device.
+        """
+        with seeded(derive(self.seed, "training")):
+            model = self.fresh().to(run.device)
+            own = replace(run, seed=derive(self.seed, "order"))
+            return self.train(model, data.to(run.device), own).eval()
+
+
+# --- The families --------------------------------------------------------------------------
+
+
+class Scenario(Protocol):
+    """Chooses what is to be forgotten."""
+
+    def __call__(self, train: Data, seed: int) -> Split:
+        """Split the training data; the same seed gives the same split."""
+        ...
+
+
+class Method(Protocol):
+    """Makes a model forget. It may change `model`, which is its own copy, or build another."""
+
+    reads: ClassVar[frozenset[Part]]
+
+    def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
+        """The model without its memory of `split.forget`."""
+        ...
+
+
+class Score(NamedTuple):
+    """What a number means: how it is called, its unit, and which way is better.
+
+    `better` is "up", "down", or "retrain": as near as possible to the retrained model's value,
+    which holds for most measures of forgetting. `headline` numbers make up the average gap.
+    """
+
+    label: str
+    unit: str
+    better: Literal["up", "down", "retrain"]
+    meaning: str
+    headline: bool = False
+
+
+class Metric(Protocol):
+    """Looks at a trial and never touches it.
+
+    It returns numbers, each described in `scores`, and, for the report's plots, lists of numbers.
+    """
+
+    scores: ClassVar[Mapping[str, Score]]
+
+    def __call__(self, trial: Trial, run: Run) -> Mapping[str, Any]:
+        """The numbers, and the lists of numbers, by name."""
+        ...
+
+
+# --- The door -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `unlearn` gives back: the new model, the seconds it took, and the method's notes."""
+
+    model: nn.Module
+    seconds: float
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+
+class Unread:
+    """Stands where data should not be read: any use of it says who tried."""
+
+    def __init__(self, part: str, reader: str) -> None:
+        self.__dict__["_why"] = (
+            f"{reader} reads the {part} set, which it does not declare: its `reads` lacks {part!r}."
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        raise PermissionError(self._why)
+
+    def __len__(self) -> int:
+        raise PermissionError(self._why)
+
+
+def unlearn(method: Method, model: nn.Module, split: Split, run: Run | None = None) -> Outcome:
+    """Make a copy of a model forget `split.forget`; the model itself is left as it is.
+
+    The only door to a method. It copies the model, forks the random state, hides the data that the
+    method does not declare to read, warms the device up, waits for it, and takes the time.
+
+    Args:
+        method: What forgets.
+        model: A trained network whose output is one logit per class.
+        split: What to forget and what to retain.
+        run: Where and with which seed; None is the CPU or GPU at hand, with seed 0.
+
+    Returns:
+        The unlearned model in eval mode, the method's own seconds, and its notes.
+
+    Raises:
+        ValueError: If the model does not give one logit per class for this data.
+    """
+    run = run or Run.on()
+    name = type(method).__name__
+    split = split.to(run.device)
+    notes: dict[str, object] = {}
+
+    def listen(event: Progress | Note) -> None:
+        if isinstance(event, Note):
+            notes[event.name] = event.value
+        run.tell(event)
+
+    with seeded(derive(run.seed, name)):
+        copied = copy.deepcopy(model).to(run.device)
+        _check_and_warm_up(copied, split)
+        view = copy.copy(split)
+        for part in {"forget", "retain"} - method.reads:
+            object.__setattr__(view, part, Unread(part, name))
+        run.synchronise()
+        start = time.perf_counter()
+        result = method(copied, view, replace(run, tell=listen))
+        run.synchronise()
+        seconds = time.perf_counter() - start
+    return Outcome(result.eval(), seconds, notes)
+
+
+def _check_and_warm_up(model: nn.Module, split: Split) -> None:
+    """Pass a few examples forth and back through a copy, so that no method pays for start-up."""
+    probe = copy.deepcopy(model).eval()
+    batch = next(split.retain.take(torch.arange(min(len(split.retain), 8))).batches(8))
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with torch.enable_grad():
+        logits = probe(batch.inputs.to(device))
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(batch.labels):
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"The model must give one row of logits per example, shape "
+                f"({len(batch.labels)}, classes); it gave {got}."
+            )
+        most = max(int(split.forget.labels.max()), int(split.retain.labels.max()))
+        if most >= logits.shape[1]:
+            raise ValueError(
+                f"The data has label {most}, but the model knows {logits.shape[1]} classes "
+                f"(labels 0 to {logits.shape[1] - 1})."
+            )
+        if logits.requires_grad:
+            logits.float().sum().backward()
+
+
+# --- What a metric sees -------------------------------------------------------------------------
+
+
+class Outputs(NamedTuple):
+    """A model's logits over some data, beside the true classes; both on the CPU."""
+
+    logits: Float[Tensor, "n classes"]
+    labels: Int64[Tensor, " n"]
+
+
+@torch.no_grad()
+def predict(model: nn.Module, data: Data, *, batch_size: int = 1024) -> Outputs:
+    """The model's logits over all of the data: eval mode, no augmentation, in the data's order.
+
+    Returns:
+        Logits in float32 and labels.
+    """
+    training = model.training
+    model.eval()
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    rows = [model(batch.inputs.to(device)).float().cpu() for batch in data.batches(batch_size)]
+    model.train(training)
+    return Outputs(torch.cat(rows), data.labels.cpu())
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One case of forgetting, as a metric sees it.
+
+    Args:
+        original: The model before.
+        unlearned: The model after.
+        split: What was forgotten and what was retained.
+        test: Data that neither model was trained on, as a user hands it over.
+        seconds: How long the method took; None if it was not timed.
+        method: What forgot, for metrics that must train shadow models.
+    """
+
+    original: nn.Module
+    unlearned: nn.Module
+    split: Split
+    test: Data
+    seconds: float | None = None
+    method: Method | None = None
+
+    @cached_property
+    def unseen(self) -> Data:
+        """The test data without the classes that are forgotten as a whole."""
+        keep = ~torch.isin(self.test.labels, self.split.gone)
+        return self.test if bool(keep.all()) else self.test.take(torch.where(keep)[0])
+
+    @cached_property
+    def on_forget(self) -> Outputs:
+        """The unlearned model on D_f."""
+        return predict(self.unlearned, self.split.forget)
+
+    @cached_property
+    def on_retain(self) -> Outputs:
+        """The unlearned model on D_r."""
+        return predict(self.unlearned, self.split.retain)
+
+    @cached_property
+    def on_unseen(self) -> Outputs:
+        """The unlearned model on the test data, without classes that are forgotten as a whole."""
+        return predict(self.unlearned, self.unseen)
+
+    @cached_property
+    def on_test(self) -> Outputs:
+        """The unlearned model on all of the test data, forgotten classes included."""
+        return predict(self.unlearned, self.test)

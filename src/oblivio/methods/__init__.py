@@ -1,0 +1,1 @@
+"""How to forget, one published method per file: `(model, split, run) -> model`."""

@@ -1,0 +1,37 @@
+"""Train again without the forgotten data: exact, slow, and the yardstick of all others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from oblivio.core import Part, Run, Split
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """Builds the network anew and trains it on D_r, exactly as the original was on D.
+
+    θ_r = A(D_r): the same factory, recipe and seed as the original's (`Run.origin`). Not one weight
+    comes from the model that is to forget.
+    """
+
+    reads: ClassVar[frozenset[Part]] = frozenset({"retain"})
+
+    def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
+        """Make the model again.
+
+        Returns:
+            A new model.
+
+        Raises:
+            ValueError: If the run does not say how the original came to be.
+        """
+        if run.origin is None:
+            raise ValueError(
+                "Retrain must know how the original was made: give the run its origin, "
+                "Run.on(origin=Origin(build, recipe, seed))."
+            )
+        return run.origin.make(split.retain, run)

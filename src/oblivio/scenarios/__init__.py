@@ -1,0 +1,1 @@
+"""What is to be forgotten, one scenario per file: `(train, seed) -> Split`."""

@@ -1,0 +1,52 @@
+"""Forget examples chosen at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from oblivio.core import Data, Split
+
+
+@dataclass(frozen=True)
+class Random:
+    """Forget examples chosen at random, every one with the same chance.
+
+    Args:
+        fraction: The share of the training data; 0.1 unless `count` is given.
+        count: How many, instead of a share.
+
+    Raises:
+        ValueError: If both are given, or a number is out of range.
+    """
+
+    fraction: float | None = None
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.fraction is not None and self.count is not None:
+            raise ValueError("Give a fraction or a count, not both.")
+        if self.fraction is not None and not 0 < self.fraction < 1:
+            raise ValueError(f"The fraction {self.fraction} must lie between 0 and 1.")
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"The count {self.count} must be 1 or more.")
+
+    def __call__(self, train: Data, seed: int) -> Split:
+        """Draw the forget set from this seed.
+
+        Returns:
+            The split.
+
+        Raises:
+            ValueError: If as many are to be forgotten as there are, or none.
+        """
+        n = len(train)
+        share = 0.1 if self.fraction is None else self.fraction
+        count = round(share * n) if self.count is None else self.count
+        if not 0 < count < n:
+            raise ValueError(
+                f"{count} of {n} examples cannot be forgotten: some must be, some not."
+            )
+        draw = torch.Generator().manual_seed(seed)
+        return Split.of(train, train.ids[torch.randperm(n, generator=draw)[:count]])

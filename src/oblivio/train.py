@@ -1,0 +1,188 @@
+"""The one training loop: `fit`, and the `Recipe` it follows."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+)
+
+from oblivio.core import Data, Progress, Run, derive, predict
+
+Loss = Callable[[Float[Tensor, "b classes"], Int64[Tensor, " b"]], Float[Tensor, ""]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: optimiser, learning rate and its schedule, length, and batch size.
+
+    A recipe can be called, `recipe(model, data, run)`, which is `fit` with cross-entropy.
+
+    Args:
+        epochs: Passes over the data.
+        lr: The learning rate; with a schedule, its largest value.
+        batch_size: Examples per step, over all processes together.
+        optimizer: SGD with momentum, Adam, or AdamW.
+        momentum: Of SGD.
+        nesterov: Whether SGD looks ahead.
+        weight_decay: The factor of ½‖θ‖², on all parameters.
+        schedule: "step" multiplies by `gamma` at each of `milestones`; "cosine" falls to 0;
+            "one_cycle" rises for 30 % of the steps, then falls (Smith 2018).
+        milestones: As shares of the epochs; a half and three quarters stand for epochs 91 and 136
+            of 182 (Jia et al. 2023).
+        gamma: The factor of "step".
+        augment: Whether the data's augmentation is used.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    epochs: int = 20
+    lr: float = 0.1
+    batch_size: int = 256
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: Literal["constant", "step", "cosine", "one_cycle"] = "constant"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        for name, ok, range_ in (
+            ("epochs", self.epochs >= 0, "0 or more"),
+            ("lr", self.lr > 0, "above 0"),
+            ("batch_size", self.batch_size >= 1, "1 or more"),
+            ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("milestones", all(0 < m <= 1 for m in self.milestones), "shares from 0 to 1"),
+        ):
+            if not ok:
+                raise ValueError(f"{name} = {getattr(self, name)} must be {range_}.")
+
+    def __call__(self, model: nn.Module, data: Data, run: Run) -> nn.Module:
+        """Train the model on the data; see `fit`."""
+        return fit(model, data, self, run)
+
+
+def fit(
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    run: Run,
+    *,
+    loss: Loss = F.cross_entropy,
+    stop: Callable[[float], bool] | None = None,
+    validation: Data | None = None,
+) -> nn.Module:
+    """Train a model in place.
+
+    Args:
+        model: Any module that gives one row of logits per example.
+        data: What to train on.
+        recipe: How.
+        run: Where; its seed decides the order of the data and the augmentation.
+        loss: Of logits and labels, a mean over the examples.
+        stop: Hears the loss of every step, before it is taken, and may end the training there.
+        validation: If given, the weights of the epoch with the best accuracy on it are kept (the
+            earliest of equals), judged without augmentation.
+
+    Returns:
+        The same module, in eval mode.
+
+    Raises:
+        FloatingPointError: If the loss is no longer a finite number at the end of an epoch.
+    """
+    model.to(run.device).train()
+    wide = run.channels_last
+    if wide is None:
+        wide = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    layout = torch.channels_last if wide else torch.contiguous_format
+    if wide:
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = _optimizer(recipe, model, run)
+    steps = len(range(0, len(data), recipe.batch_size))
+    schedule = _schedule(recipe, optimizer, steps)
+    learner: Any = torch.compile(model) if run.compile else model
+    learner, stepper = run.fabric.setup(learner, optimizer)
+    part = (run.fabric.global_rank, run.fabric.world_size)
+    best: tuple[float, dict[str, Tensor]] | None = None
+
+    for epoch in range(recipe.epochs):
+        seed = derive(run.seed, "epoch", epoch)
+        last = torch.tensor(0.0)
+        for inputs, labels, share in data.batches(
+            recipe.batch_size, shuffle=seed, augment=recipe.augment, part=part
+        ):
+            inputs = inputs.to(run.device, non_blocking=True)
+            if wide and inputs.ndim == 4:
+                inputs = inputs.contiguous(memory_format=layout)
+            last = loss(learner(inputs), labels.to(run.device, non_blocking=True))
+            if stop is not None and stop(float(last.detach())):
+                return model.eval()
+            run.fabric.backward(last * share if part[1] > 1 else last)
+            stepper.step()
+            stepper.zero_grad(set_to_none=True)
+            schedule.step()
+        value = float(last.detach())
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"The loss is {value} after epoch {epoch + 1} of {recipe.epochs}: the learning "
+                f"rate {recipe.lr:g} is too high, or the data are not scaled."
+            )
+        run.tell(Progress(epoch + 1, recipe.epochs, value))
+        if validation is not None:
+            logits, truth = predict(model, validation)
+            right = float((logits.argmax(1) == truth).double().mean())
+            if best is None or right > best[0]:
+                best = right, copy.deepcopy(model.state_dict())
+    if best is not None:
+        model.load_state_dict(best[1])
+    return model.eval()
+
+
+def _optimizer(recipe: Recipe, model: nn.Module, run: Run) -> Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    # One fused kernel for all parameters, where the device and the types have one.
+    fused = run.device.type in ("cpu", "cuda") and all(p.is_floating_point() for p in parameters)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov and recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+            fused=fused,
+        )
+    made = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return made(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
+
+
+def _schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> LRScheduler:
+    """The learning rate, set anew at every step; milestones fall on whole epochs."""
+    total = max(1, recipe.epochs * steps)
+    match recipe.schedule:
+        case "step":
+            at = [round(m * recipe.epochs) * steps for m in recipe.milestones]
+            return MultiStepLR(optimizer, at, recipe.gamma)
+        case "cosine":
+            return CosineAnnealingLR(optimizer, total)
+        case "one_cycle":
+            return OneCycleLR(optimizer, recipe.lr, total_steps=total + 1)
+        case _:
+            return LambdaLR(optimizer, lambda _: 1.0)
