@@ -58,7 +58,7 @@ def entries(family: str) -> list[Entry]:
     ]
 
 
-def find(family: str, name: str) -> type:
+def find(family: str, name: str) -> Any:
     """The dataclass of this name, or what `package.module:attribute` names.
 
     Returns:

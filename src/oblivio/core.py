@@ -341,6 +341,7 @@ class Origin:
 # --- The families --------------------------------------------------------------------------
 
 
+@runtime_checkable
 class Scenario(Protocol):
     """Chooses what is to be forgotten."""
 
@@ -349,6 +350,7 @@ class Scenario(Protocol):
         ...
 
 
+@runtime_checkable
 class Method(Protocol):
     """Makes a model forget. It may change `model`, which is its own copy, or build another."""
 
@@ -373,6 +375,7 @@ class Score(NamedTuple):
     headline: bool = False
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Looks at a trial and never touches it.
 
@@ -384,6 +387,10 @@ class Metric(Protocol):
     def __call__(self, trial: Trial, run: Run) -> Mapping[str, Any]:
         """The numbers, and the lists of numbers, by name."""
         ...
+
+
+class NotApplicable(Exception):
+    """Raised by a method that does not apply to a case, with the reason: the case is skipped."""
 
 
 # --- The door -----------------------------------------------------------------------------------
@@ -489,17 +496,31 @@ class Outputs(NamedTuple):
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: Data, *, batch_size: int = 1024) -> Outputs:
+def predict(model: nn.Module, data: Data, *, batch_size: int | None = None) -> Outputs:
     """The model's logits over all of the data: eval mode, no augmentation, in the data's order.
+
+    Works on a copy, so that the model stays as it is; a convolutional copy stores channels last,
+    which is up to four times as fast.
+
+    Args:
+        model: Any module that gives one row of logits per example.
+        data: What to look at.
+        batch_size: Examples at a time; None is 256 on the CPU, where it fits the caches, else 2048.
 
     Returns:
         Logits in float32 and labels.
     """
-    training = model.training
-    model.eval()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    rows = [model(batch.inputs.to(device)).float().cpu() for batch in data.batches(batch_size)]
-    model.train(training)
+    copied = copy.deepcopy(model).eval()
+    device = next((p.device for p in copied.parameters()), torch.device("cpu"))
+    wide = any(isinstance(module, nn.Conv2d) for module in copied.modules())
+    if wide:
+        copied.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    rows = []
+    for batch in data.batches(batch_size or (256 if device.type == "cpu" else 2048)):
+        inputs = batch.inputs.to(device)
+        if wide and inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        rows.append(copied(inputs).float().cpu())
     return Outputs(torch.cat(rows), data.labels.cpu())
 
 

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int64
@@ -21,8 +21,12 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
 )
 
+from oblivio.catalogue import unknown
 from oblivio.core import Data, Progress, Run, derive, predict
+from oblivio.data.arrays import batch_starts
 
+OptimizerName = Literal["sgd", "adam", "adamw"]
+ScheduleName = Literal["constant", "step", "cosine", "one_cycle"]
 Loss = Callable[[Float[Tensor, "b classes"], Int64[Tensor, " b"]], Float[Tensor, ""]]
 
 
@@ -48,17 +52,17 @@ class Recipe:
         augment: Whether the data's augmentation is used.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or there is no such optimiser or schedule.
     """
 
     epochs: int = 20
     lr: float = 0.1
     batch_size: int = 256
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
-    schedule: Literal["constant", "step", "cosine", "one_cycle"] = "constant"
+    schedule: ScheduleName = "constant"
     milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = 0.1
     augment: bool = True
@@ -70,10 +74,14 @@ class Recipe:
             ("batch_size", self.batch_size >= 1, "1 or more"),
             ("momentum", 0 <= self.momentum < 1, "from 0 to below 1"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("gamma", self.gamma > 0, "above 0"),
             ("milestones", all(0 < m <= 1 for m in self.milestones), "shares from 0 to 1"),
         ):
             if not ok:
                 raise ValueError(f"{name} = {getattr(self, name)} must be {range_}.")
+        for name, kind in (("optimizer", OptimizerName), ("schedule", ScheduleName)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(unknown(name, getattr(self, name), get_args(kind)))
 
     def __call__(self, model: nn.Module, data: Data, run: Run) -> nn.Module:
         """Train the model on the data; see `fit`."""
@@ -116,7 +124,7 @@ def fit(
     if wide:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = _optimizer(recipe, model, run)
-    steps = len(range(0, len(data), recipe.batch_size))
+    steps = len(batch_starts(len(data), recipe.batch_size))
     schedule = _schedule(recipe, optimizer, steps)
     learner: Any = torch.compile(model) if run.compile else model
     learner, stepper = run.fabric.setup(learner, optimizer)
@@ -183,6 +191,6 @@ def _schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> LRScheduler:
         case "cosine":
             return CosineAnnealingLR(optimizer, total)
         case "one_cycle":
-            return OneCycleLR(optimizer, recipe.lr, total_steps=total + 1)
+            return OneCycleLR(optimizer, recipe.lr, total_steps=total + 1, cycle_momentum=False)
         case _:
             return LambdaLR(optimizer, lambda _: 1.0)

@@ -26,7 +26,7 @@ def as_data(examples: Any) -> Data:
 
     Raises:
         TypeError: If it is none of these, or if labels are not whole numbers.
-        ValueError: If a label is negative or an input is not finite.
+        ValueError: If there are no examples, a label is negative, or an input is not finite.
 
     Example:
         >>> import torch

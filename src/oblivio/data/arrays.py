@@ -76,12 +76,14 @@ class Arrays:
 
         Raises:
             TypeError: If the labels are not whole numbers.
-            ValueError: If a label is negative or an input is not finite.
+            ValueError: If there are no examples, a label is negative, or an input is not finite.
         """
         if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
             raise TypeError(f"Labels must be whole numbers (classes), not {labels.dtype}.")
         arrays = cls(inputs, labels.to("cpu", torch.int64), **options)  # pyright: ignore[reportArgumentType]
-        if len(labels) and int(arrays.labels.min()) < 0:
+        if len(labels) == 0:
+            raise ValueError("There are no examples.")
+        if int(arrays.labels.min()) < 0:
             raise ValueError(f"A label is {int(arrays.labels.min())}; classes count from 0.")
         if inputs.is_floating_point():
             finite = (
@@ -195,15 +197,26 @@ def shifted(
     return windows[rows, :, shifts[:, 0], shifts[:, 1]]
 
 
-def batch_positions(n: int, size: int, part: tuple[int, int]) -> Iterator[tuple[Tensor, float]]:
-    """The positions of each batch that one of several processes takes, with their share.
+def batch_starts(n: int, size: int) -> list[int]:
+    """Where each batch of a pass over n examples begins.
 
     A last batch of one example joins the batch before it: BatchNorm cannot normalise one example.
+
+    Returns:
+        Positions, the first of each batch.
+
+    Example:
+        >>> batch_starts(9, 4), batch_starts(10, 4)
+        ([0, 4], [0, 4, 8])
     """
-    rank, world = part
     starts = list(range(0, n, size))
-    if len(starts) > 1 and n - starts[-1] == 1:
-        starts.pop()
+    return starts[:-1] if len(starts) > 1 and n - starts[-1] == 1 else starts
+
+
+def batch_positions(n: int, size: int, part: tuple[int, int]) -> Iterator[tuple[Tensor, float]]:
+    """The positions of each batch that one of several processes takes, with their share."""
+    rank, world = part
+    starts = batch_starts(n, size)
     for start, stop in zip(starts, [*starts[1:], n], strict=True):
         rows = torch.arange(start, stop)
         if world == 1:

@@ -67,7 +67,7 @@ class Loaded:
             generator=draw,
         )
         for (inputs, labels), (_, share) in zip(loader, plan, strict=True):
-            yield Batch(inputs, torch.as_tensor(labels), share)
+            yield Batch(inputs, torch.as_tensor(labels).to(torch.int64), share)
 
 
 def loaded(dataset: Dataset[Any], workers: int = 0) -> Loaded:
@@ -78,7 +78,7 @@ def loaded(dataset: Dataset[Any], workers: int = 0) -> Loaded:
 
     Raises:
         TypeError: If an item is not a pair of a tensor and a whole number.
-        ValueError: If a label is negative or an input is not finite.
+        ValueError: If there are no examples, a label is negative, or an input is not finite.
     """
     from oblivio.data.arrays import Arrays
 

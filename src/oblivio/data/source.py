@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oblivio.catalogue import choose, imported
 from oblivio.core import Data
+from oblivio.data import as_data
 from oblivio.data.arrays import Arrays, Augment
 
 
@@ -32,6 +34,31 @@ class Source:
     classes: int
     shape: tuple[int, ...]
     validation: Data | None = None
+
+
+def load(spec: Mapping[str, Any]) -> Source:
+    """The data set that a table such as `{name = "mnist", train = 6000}` asks for.
+
+    `package.module:function` names a function of the user's own that gives a `Source`, or a pair
+    (training data, test data) of anything that `as_data` takes.
+
+    Returns:
+        The data.
+
+    Raises:
+        ValueError: If there is no such data set or setting, or labels are out of range.
+    """
+    if ":" not in spec["name"]:
+        return choose("data", spec)()
+    made = imported(spec["name"])(**{k: v for k, v in spec.items() if k != "name"})
+    if not isinstance(made, Source):
+        train, test = (as_data(part) for part in made)
+        shape = tuple(next(train.take(torch.arange(1)).batches(1)).inputs.shape[1:])
+        made = Source(train, test, int(train.labels.max()) + 1, shape)
+    most = int(max(made.train.labels.max(), made.test.labels.max()))
+    if most >= made.classes:
+        raise ValueError(f"The data has label {most}, but {made.classes} classes (from 0 on).")
+    return made
 
 
 def root() -> Path:

@@ -15,7 +15,18 @@ class ResNet18:
     """
 
     def __call__(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Build it."""
+        """Build it.
+
+        Returns:
+            The untrained network.
+
+        Raises:
+            ValueError: If the input is not an image.
+        """
+        if len(shape) != 3:
+            raise ValueError(
+                f"ResNet-18 takes images (channels, height, width), not inputs of {shape}."
+            )
         from torchvision.models import resnet18
 
         network = resnet18(num_classes=classes)

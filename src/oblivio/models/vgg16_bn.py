@@ -15,7 +15,19 @@ class VGG16BN:
     """
 
     def __call__(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Build it."""
+        """Build it.
+
+        Returns:
+            The untrained network.
+
+        Raises:
+            ValueError: If the input is not an image, or too small to be halved five times.
+        """
+        if len(shape) != 3 or min(shape[1:]) < 32:
+            raise ValueError(
+                f"VGG-16 takes images (channels, height, width) of 32×32 pixels or more, not "
+                f"inputs of {shape}."
+            )
         from torchvision.models import vgg16_bn
 
         network = vgg16_bn(num_classes=classes)

@@ -1,0 +1,37 @@
+"""Data that are not images: patients ask to be forgotten by a classifier of tumours."""
+
+import torch
+from sklearn.datasets import load_breast_cancer
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+from oblivio import Origin, Recipe, Run, Trial, as_data, unlearn
+from oblivio.methods.gradient_ascent import GradientAscent
+from oblivio.methods.original import Original
+from oblivio.methods.retrain import Retrain
+from oblivio.metrics.accuracy import Accuracy
+from oblivio.scenarios.random import Random
+
+table, diagnosis = load_breast_cancer(return_X_y=True)
+parts = train_test_split(table, diagnosis, test_size=0.3, random_state=0, stratify=diagnosis)
+mean, spread = parts[0].mean(0), parts[0].std(0)
+rows, new_rows = (torch.tensor((x - mean) / spread, dtype=torch.float32) for x in parts[:2])
+train, test = as_data((rows, torch.tensor(parts[2]))), as_data((new_rows, torch.tensor(parts[3])))
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(30, 32), nn.ReLU(), nn.Linear(32, 2))
+
+
+origin = Origin(network, Recipe(epochs=60, lr=0.05, batch_size=32), seed=0)
+run = Run.on("cpu", origin=origin)
+model = origin.make(train, run)
+split = Random(count=20)(train, seed=0)
+
+print(f"{len(split.forget)} of {len(train)} patients are to be forgotten (split {split.digest})")
+ascent = GradientAscent(Recipe(epochs=5, lr=0.01, batch_size=20, weight_decay=0.0))
+for method in (Original(), Retrain(), ascent):
+    outcome = unlearn(method, model, split, run)
+    scores = Accuracy()(Trial(model, outcome.model, split, test), run)
+    rounded = {name: round(value, 1) for name, value in scores.items()}
+    print(f"{type(method).__name__:15}", rounded, f"{outcome.seconds:.3f} s", dict(outcome.notes))

@@ -1,0 +1,96 @@
+"""What to call cells: short names for methods, and titles for scenarios."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from oblivio.bench.spec import canonical
+
+
+def methods(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """A short name for each of several methods.
+
+    Returns:
+        By canonical JSON: the name, and where things share it, the settings they differ in.
+
+    Example:
+        >>> list(methods([{"name": "ga", "lr": 0.1}, {"name": "ga", "lr": 1.0}]).values())
+        ['ga lr=0.1', 'ga lr=1']
+    """
+    unique = {canonical(spec): spec for spec in specs}
+    return _told_apart({key: str(spec["name"]) for key, spec in unique.items()}, unique)
+
+
+def title(scenario: Mapping[str, Any]) -> str:
+    """A scenario's title.
+
+    Returns:
+        Its name and how much it forgets, such as "Random 10 %" or "Class 3".
+
+    Example:
+        >>> title({"name": "class_wise", "label": 3, "fraction": 0.5})
+        'Class 3, 50 %'
+    """
+    sizes = {
+        "label": lambda value: f"{value}",
+        "fraction": lambda value: "" if value == 1 else f"{100 * value:g} %",
+        "count": lambda value: f"{value} examples",
+        "ids": lambda value: f"{len(value)} examples",
+    }
+    given = (sizes[key](scenario[key]) for key in sizes if scenario.get(key) not in (None, [], ()))
+    words = scenario["name"].rpartition(":")[2].removesuffix("_wise").replace("_", " ").capitalize()
+    return f"{words} {', '.join(filter(None, given))}".strip()
+
+
+def scenarios(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """A title for each set of cells that differ in nothing but method and seed.
+
+    Returns:
+        By canonical JSON of what surrounds method and seed: the scenario's title, and where sets
+        share it, the settings they differ in, such as the data's.
+    """
+    groups = {canonical(around): around for around in map(surroundings, records)}
+    return _told_apart({key: title(around["scenario"]) for key, around in groups.items()}, groups)
+
+
+def surroundings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell without its method and seed."""
+    return {name: v for name, v in record["cell"].items() if name not in ("method", "seed")}
+
+
+def _told_apart(names: Mapping[str, str], specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Add to names that are the same the settings in which their things differ."""
+    found = {}
+    for key, name in names.items():
+        flat = [dict(_flat(specs[other])) for other in names if names[other] == name]
+        paths = {path: None for settings in flat for path in settings}
+        differ = [p for p in paths if len({canonical(s.get(p)) for s in flat}) > 1]
+        own = dict(_flat(specs[key]))
+        given = (f"{_short(path, differ)}={_plain(own[path])}" for path in differ if path in own)
+        found[key] = " ".join([name, *given])
+    return found
+
+
+def _flat(spec: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
+    """The settings inside settings, each with its path."""
+    if isinstance(spec, Mapping):
+        for name, value in spec.items():
+            yield from _flat(value, (*path, str(name)))
+    else:
+        yield path, spec
+
+
+def _short(path: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
+    """A path's last word, or all of it where another path ends in the same word."""
+    own, *rest = (".".join(p).removesuffix(".name") for p in (path, *others))
+    last = own.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in rest) == 1 else own
+
+
+def _plain(value: Any) -> str:
+    """A setting as a person writes it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value).replace('"', "")

@@ -1,0 +1,375 @@
+"""A cell becomes a record: learn, ask to forget, forget, judge, write."""
+
+from __future__ import annotations
+
+import os
+import platform
+import queue
+import subprocess
+import threading
+import traceback
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import oblivio
+from oblivio.bench.spec import Cell, Experiment, as_toml, canonical
+from oblivio.bench.store import Record, Store, write_whole
+from oblivio.catalogue import choose
+from oblivio.core import (
+    Data,
+    NotApplicable,
+    Note,
+    Origin,
+    Progress,
+    Run,
+    Split,
+    Trial,
+    derive,
+    seeded,
+    unlearn,
+)
+from oblivio.data.source import Source, load
+from oblivio.models import factory, load_weights
+from oblivio.train import fit
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened: to a cell or an original (`task`), and what."""
+
+    task: str
+    kind: str
+    text: str = ""
+    done: int = 0
+    total: int = 0
+
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done already, and what is left to do."""
+
+    done: list[Cell]
+    left: list[Cell]
+
+
+def plan(experiment: Experiment, store: Store) -> Plan:
+    """Look which cells have a record with all metrics; failed ones are tried again.
+
+    Returns:
+        The cells, in their order.
+    """
+    done, left = [], []
+    for cell in experiment.cells():
+        record = store.read_record(cell.key)
+        (done if complete(record, experiment) else left).append(cell)
+    return Plan(done, left)
+
+
+def complete(record: Record | None, experiment: Experiment) -> bool:
+    """Whether nothing is left to do for a record: it has all metrics, or its cell is skipped."""
+    if record is None or record["status"] == "failed":
+        return False
+    judged = record.get("judged", [])
+    return record["status"] == "skipped" or all(metric in judged for metric in experiment.metrics)
+
+
+def run(experiment: Experiment, store: Store, *, jobs: int, tell: Listener) -> list[Record]:
+    """Do what is left of an experiment.
+
+    Args:
+        experiment: A resolved one.
+        store: Where results are kept.
+        jobs: How many cells run at once, each in a process of its own; the numbers do not depend on
+            it.
+        tell: Hears of everything that happens.
+
+    Returns:
+        The records of all cells of the experiment.
+    """
+    write_whole(store.folder / "experiment.toml", as_toml(experiment).encode())
+    left = plan(experiment, store).left
+    originals = {cell.original_key: cell for cell in left}
+    quiet = Store(store.folder)
+    with _processes(jobs, tell) as at_once:
+        at_once(learn, [(cell, quiet) for cell in originals.values()])
+        at_once(run_cell, [(cell, quiet) for cell in left])
+    found = (quiet.read_record(cell.key) for cell in experiment.cells())
+    return [record for record in found if record is not None]
+
+
+@contextmanager
+def _processes(jobs: int, tell: Listener) -> Generator[Callable[..., None]]:
+    """A way to call a function many times: here one after another, or in several processes."""
+    if jobs == 1:
+
+        def one_by_one(function: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
+            for call in calls:
+                function(*call, tell)
+
+        yield one_by_one
+        return
+
+    from multiprocessing import Manager
+
+    from joblib import Parallel, delayed
+
+    with Manager() as manager, Parallel(n_jobs=jobs) as parallel:
+        events: Any = manager.Queue()
+        ended = threading.Event()
+
+        def listen() -> None:
+            while not ended.is_set() or not events.empty():
+                try:
+                    tell(events.get(timeout=0.1))
+                except queue.Empty:
+                    continue
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+
+        def in_processes(function: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
+            parallel(delayed(function)(*call, events.put) for call in calls)
+
+        try:
+            yield in_processes
+        finally:
+            ended.set()
+            listener.join()
+
+
+# --- One original, one cell ---------------------------------------------------------------------
+
+
+@cache
+def _source(spec: str) -> Source:
+    """A data set, read once in each process."""
+    import json
+
+    return load(json.loads(spec))
+
+
+def _prepare(cell: Cell) -> tuple[Source, Run]:
+    """The data on the device, and a run that knows how the original comes to be."""
+    engine, experiment = cell.experiment.engine, cell.experiment
+    torch.set_num_threads(engine.threads)
+    if engine.device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    source = _source(canonical(experiment.data))
+    spec = {k: v for k, v in experiment.model.items() if k != "weights"}
+
+    def train(model: nn.Module, data: Data, own: Run) -> nn.Module:
+        return fit(model, data, experiment.train, own, validation=source.validation)
+
+    origin = Origin(factory(spec, source.shape, source.classes), train, cell.seed)
+    run = Run.on(
+        engine.device,
+        precision=engine.precision,
+        seed=cell.seed,
+        origin=origin,
+        channels_last=engine.channels_last,
+        compile=engine.compile,
+    )
+    on_device = replace(
+        source,
+        train=source.train.to(run.device),
+        test=source.test.to(run.device),
+        validation=None if source.validation is None else source.validation.to(run.device),
+    )
+    return on_device, run
+
+
+def _progress(task: str, tell: Listener) -> Callable[[Progress | Note], None]:
+    """Pass a training's progress on."""
+
+    def listen(event: Progress | Note) -> None:
+        if isinstance(event, Progress):
+            tell(Event(task, "progress", f"loss {event.loss:.3f}", event.done, event.total))
+
+    return listen
+
+
+def learn(cell: Cell, store: Store, tell: Listener) -> None:
+    """Train the original of a cell's seed, unless it is there; failures are left to the cells."""
+    task = f"original · seed {cell.seed}"
+    noisy = Store(store.folder, lambda text: tell(Event(task, "warning", text)))
+    tell(Event(task, "start"))
+    try:
+        source, run = _prepare(cell)
+        _original(cell, noisy, source, replace(run, tell=_progress(task, tell)))
+    except Exception as error:
+        tell(Event(task, "failed", _sentence(error)))
+    else:
+        tell(Event(task, "done"))
+
+
+def _original(cell: Cell, store: Store, source: Source, run: Run) -> nn.Module:
+    """The original as it stands on disk; made first if it is not there."""
+    assert run.origin is not None
+    model = run.origin.fresh()
+    given = cell.experiment.model.get("weights")
+    if given:
+        return load_weights(model, str(given).format(seed=cell.seed)).eval()
+    if store.read_model(cell.original_key, model) is None:
+        made = run.origin.make(source.train, run)
+        store.write_model(cell.original_key, made, {"cell": cell.origin})
+        store.read_model(cell.original_key, model)
+    return model.eval()
+
+
+def run_cell(cell: Cell, store: Store, tell: Listener) -> None:
+    """Forget, judge, and write one record: done, failed with its traceback, or skipped."""
+    task = str(cell)
+    noisy = Store(store.folder, lambda text: tell(Event(task, "warning", text)))
+    if complete(store.read_record(cell.key), cell.experiment):
+        tell(Event(task, "done", "done by another process"))
+        return
+    tell(Event(task, "start"))
+    record: Record = {"key": cell.key, "status": "done", "cell": cell.described}
+    try:
+        with seeded(derive(cell.seed, cell.key)):
+            record |= _forget_and_judge(cell, noisy, _progress(task, tell))
+    except NotApplicable as reason:
+        record |= {"status": "skipped", "reason": str(reason)}
+    except Exception as error:
+        record |= {
+            "status": "failed",
+            "reason": _sentence(error),
+            "traceback": traceback.format_exc(),
+        }
+    record["provenance"] = provenance(cell)
+    store.write_record(record)
+    tell(Event(task, record["status"], record.get("reason") or ""))
+
+
+def _forget_and_judge(cell: Cell, store: Store, tell: Callable[..., None]) -> Record:
+    source, run = _prepare(cell)
+    run = replace(run, tell=tell)
+    original = _original(cell, store, source, run)
+    split = split_of(cell, source)
+    unlearned = run.origin.fresh()  # pyright: ignore[reportOptionalMemberAccess]
+    about = store.read_model(cell.key, unlearned)
+    if about is None:
+        method = choose("methods", cell.method)
+        outcome = unlearn(method, original, split, run)
+        about = {"cell": cell.described, "seconds": outcome.seconds, "notes": dict(outcome.notes)}
+        # What is judged is what was written, so that a resumed run judges the very same.
+        store.write_model(cell.key, outcome.model, about)
+        store.read_model(cell.key, unlearned)
+    trial = Trial(
+        original.to(run.device).eval(),
+        unlearned.to(run.device).eval(),
+        split,
+        source.test,
+        float(about["seconds"]),
+        choose("methods", cell.method),
+    )
+    metrics: dict[str, float] = {}
+    exhibits: dict[str, Any] = {}
+    for spec in cell.experiment.metrics:
+        for name, value in choose("metrics", spec)(trial, run).items():
+            (metrics if isinstance(value, (int, float)) else exhibits)[name] = value
+    if cell.experiment.keep == "originals":
+        store.forget_model(cell.key)
+    return {
+        "metrics": metrics,
+        "exhibits": exhibits,
+        "judged": list(cell.experiment.metrics),
+        "notes": about["notes"],
+        "split": {
+            "forget": len(split.forget),
+            "retain": len(split.retain),
+            "digest": split.digest,
+        },
+        "reason": None,
+    }
+
+
+def split_of(cell: Cell, source: Source) -> Split:
+    """What a cell forgets: from a seed that does not depend on the method."""
+    scenario = choose("scenarios", cell.scenario)
+    return scenario(source.train, derive(cell.seed, "split", *cell.split_axes))
+
+
+def check(experiment: Experiment) -> Source:
+    """Read the data, build the network and make every split once, so that mistakes show at once.
+
+    Returns:
+        The data.
+
+    Raises:
+        ValueError: If a split cannot be made, or weights do not fit.
+    """
+    source = _source(canonical(experiment.data))
+    cells = experiment.cells()
+    for scenario in experiment.scenarios:
+        split_of(next(cell for cell in cells if cell.scenario == scenario), source)
+    _, run = _prepare(cells[0])
+    network = run.origin.fresh()  # pyright: ignore[reportOptionalMemberAccess]
+    for cell in {cell.seed: cell for cell in cells}.values():
+        if experiment.model.get("weights"):
+            load_weights(network, str(experiment.model["weights"]).format(seed=cell.seed))
+    return source
+
+
+# --- Where a number comes from ------------------------------------------------------------------
+
+
+def provenance(cell: Cell) -> Record:
+    """Software, hardware and time: what a number needs in order to be one."""
+    return {
+        "oblivio": oblivio.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": cell.experiment.engine.device,
+        "hardware": _hardware(cell.experiment.engine.device),
+        "threads": cell.experiment.engine.threads,
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of oblivio's own checkout, with "+" if files differ from it; None if installed."""
+    checkout = Path(oblivio.__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        asked = ["git", "-C", str(checkout), "describe", "--always", "--dirty=+", "--abbrev=12"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@cache
+def _hardware(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _sentence(error: Exception) -> str:
+    """An error in one line."""
+    text = str(error).strip()
+    first = text.splitlines()[0] if text else ""
+    named = isinstance(error, (ValueError, FileNotFoundError, PermissionError, FloatingPointError))
+    return first if named and first else f"{type(error).__name__}: {first}"

@@ -1,0 +1,310 @@
+"""A TOML file becomes an `Experiment`, and an experiment a list of cells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import oblivio
+from oblivio.catalogue import build, choose, find, names, settings_of, unknown
+from oblivio.train import Recipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Table = dict[str, Any]
+"""A TOML table: `name`, and the settings of what is named."""
+
+ALWAYS = ("original", "retrain")
+"""The methods that stand in every table: what not forgetting scores, and what is aimed at."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What computes: it changes rounding and speed, so it is part of a cell's key.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: Fabric's, such as "bf16-mixed"; "auto" is that on CUDA and "32-true" elsewhere.
+        threads: CPU threads per cell. Results depend on it, never on how many cells run at once.
+        channels_last: Layout of images in training; none given does where it pays.
+        compile: Whether to compile models before training.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: str = "auto"
+    threads: int = 1
+    channels_last: bool | None = None
+    compile: bool = False
+
+    def resolved(self) -> Engine:
+        """With the device and the precision that "auto" stands for here.
+
+        Returns:
+            An engine without "auto".
+
+        Raises:
+            ValueError: If the device is not here, or there are no threads.
+        """
+        from oblivio.core import Run
+
+        if self.threads < 1:
+            raise ValueError(f"engine: threads = {self.threads} must be 1 or more.")
+        fabric = Run.on(self.device, precision=self.precision).fabric
+        return replace(self, device=fabric.device.type, precision=fabric._precision.precision)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Which data, which model, what to forget, how, and how often.
+
+    Args:
+        data: The data set.
+        model: The network; `weights` may name a file of an original that is already trained, with
+            `{seed}` in its name if there is one per seed.
+        name: A short name, used for the default folder.
+        title: One line.
+        about: What the experiment shows.
+        train: How the original is trained, and so how it is retrained.
+        scenarios: What to forget.
+        methods: How to forget; `original` and `retrain` are always there.
+        metrics: What to measure; all metrics unless some are named.
+        seeds: How many, or which. A seed fixes weights, split, order and unlearning.
+        engine: What computes.
+        keep: Which models stay on disk: all, or only the originals.
+    """
+
+    data: Table
+    model: Table
+    name: str = "experiment"
+    title: str = ""
+    about: str = ""
+    train: Recipe = Recipe()
+    scenarios: tuple[Table, ...] = ({"name": "random", "fraction": 0.1},)
+    methods: tuple[Table, ...] = ()
+    metrics: tuple[Table, ...] = ()
+    seeds: int | tuple[int, ...] = 5
+    engine: Engine = field(default_factory=Engine)
+    keep: Literal["all", "originals"] = "all"
+
+    def resolved(self, folder: Path = Path()) -> Experiment:
+        """The same experiment with every default written out, and every name and field checked.
+
+        Args:
+            folder: What relative file names in it are relative to.
+
+        Returns:
+            An experiment that does not depend on any default, nor on this machine's "auto".
+
+        Raises:
+            ValueError: If a name, a field or a type is wrong.
+        """
+        methods = list(self.methods)
+        for name in reversed(ALWAYS):
+            if name not in [method.get("name") for method in methods]:
+                methods.insert(0, {"name": name})
+        seeds = tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds = {self.seeds!r} must be 1 or more, or different numbers.")
+        scenarios = []
+        for table in self.scenarios:
+            spec = complete("scenarios", table)
+            if spec.get("file"):
+                spec["file"] = str((folder / spec["file"]).resolve())
+            scenarios.append(spec)
+        if not scenarios:
+            raise ValueError("scenarios is empty: say what to forget.")
+        model = dict(self.model)
+        weights = model.pop("weights", None)
+        model = complete("models", model)
+        if weights is not None:
+            model["weights"] = str((folder / weights).resolve())
+        return replace(
+            self,
+            data=complete("data", self.data),
+            model=model,
+            scenarios=tuple(scenarios),
+            methods=tuple(complete("methods", table) for table in methods),
+            metrics=tuple(
+                complete("metrics", table)
+                for table in self.metrics or [{"name": name} for name in names("metrics")]
+            ),
+            seeds=seeds,
+            engine=self.engine.resolved(),
+        )
+
+    def cells(self) -> list[Cell]:
+        """Every scenario with every method and every seed, each once.
+
+        Returns:
+            The cells; of those that are the same to the letter, the first.
+        """
+        seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
+        cells = [
+            Cell(self, scenario, method, seed)
+            for seed in seeds
+            for scenario in self.scenarios
+            for method in self.methods
+        ]
+        return list({cell.key: cell for cell in cells}.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One scenario, one method, one seed: what a record is about."""
+
+    experiment: Experiment
+    scenario: Table
+    method: Table
+    seed: int
+
+    @cached_property
+    def origin(self) -> Table:
+        """All that determines the original model."""
+        e = self.experiment
+        return {
+            "version": oblivio.__version__,
+            "data": e.data,
+            "model": e.model,
+            "train": settings_of(e.train),
+            "engine": asdict(e.engine),
+            "seed": self.seed,
+            "files": _digests(str(e.model.get("weights", "")).format(seed=self.seed)),
+        }
+
+    @cached_property
+    def original_key(self) -> str:
+        """Names the original model's file."""
+        return digest(self.origin)
+
+    @cached_property
+    def split_axes(self) -> tuple[str, str, int]:
+        """What the split's seed derives from: never from the method."""
+        return (canonical(self.experiment.data), canonical(self.scenario), self.seed)
+
+    @cached_property
+    def key(self) -> str:
+        """Names the record and the unlearned model's file; metrics play no part in it."""
+        files = _digests(self.scenario.get("file"))
+        return digest([self.origin, self.scenario, self.method, files])
+
+    @cached_property
+    def described(self) -> Table:
+        """The cell as its record holds it."""
+        return {
+            "experiment": self.experiment.name,
+            **{k: v for k, v in self.origin.items() if k != "files"},
+            "scenario": self.scenario,
+            "method": self.method,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.scenario['name']} · {self.method['name']} · seed {self.seed}"
+
+
+def complete(family: str, table: Mapping[str, Any]) -> Table:
+    """A table with every default written out.
+
+    Returns:
+        The name and all settings.
+
+    Raises:
+        ValueError: If a name or a field is wrong.
+    """
+    if not isinstance(table.get("name"), str):
+        raise ValueError(
+            f'{family}: every table needs a name, such as name = "{names(family)[0]}".'
+        )
+    if ":" in table["name"]:
+        find(family, table["name"])
+        return dict(table)
+    return {"name": table["name"], **settings_of(choose(family, table))}
+
+
+def canonical(value: Any) -> str:
+    """One text for one value, whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def digest(value: Any) -> str:
+    """Sixteen hexadecimal digits that depend on all of a value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def _digests(*files: str | None) -> dict[str, str]:
+    """Fingerprints of files that a result depends on."""
+    found = [Path(file) for file in files if file]
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in found if f.is_file()}
+
+
+def experiments() -> dict[str, Path]:
+    """The experiments that come with oblivio, by name."""
+    here = Path(oblivio.__file__).parent
+    folders = (here / "experiments", here.parents[1] / "experiments")
+    folder = next((f for f in folders if f.is_dir()), folders[0])
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def title(path: Path) -> str:
+    """The title of an experiment file."""
+    return tomllib.loads(path.read_text(encoding="utf-8")).get("title", "")
+
+
+def read(source: str | Path, *, device: str | None = None) -> Experiment:
+    """The experiment of this name, or in this TOML file, resolved.
+
+    Args:
+        source: A name, or the path of a file that ends in .toml.
+        device: Instead of the file's.
+
+    Returns:
+        The resolved experiment.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the name is unknown, or the file is wrong.
+    """
+    path = Path(source)
+    if path.suffix != ".toml":
+        if str(source) not in experiments():
+            raise ValueError(unknown("experiment", str(source), experiments()))
+        path = experiments()[str(source)]
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no experiment file {path}.")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}.") from error
+    # What a file says of the user's own code is looked for beside the file, and where one stands.
+    for folder in (str(path.parent.resolve()), str(Path.cwd())):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    table = {"name": path.stem, **table}
+    table["metrics"] = [{"name": m} if isinstance(m, str) else m for m in table.get("metrics", [])]
+    if device is not None:
+        table["engine"] = {**table.get("engine", {}), "device": device}
+    try:
+        return build(Experiment, table, path.name).resolved(path.parent)
+    except ValueError as error:
+        at = "" if path.name in str(error) else f"{path.name}: "
+        raise ValueError(f"{at}{error}") from error
+
+
+def as_toml(experiment: Experiment) -> str:
+    """The resolved experiment as TOML; what is not set is left out, for TOML knows no null."""
+    import tomli_w
+
+    def present(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: present(v) for k, v in value.items() if v is not None}
+        return [present(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    return tomli_w.dumps(present(asdict(experiment)))

@@ -1,0 +1,374 @@
+"""From records to means, intervals and gaps.
+
+Every method is paired with `retrain` by scenario and seed i, where both forgot the same examples:
+
+    mean         s̄ = 1/n Σ s_i
+    half-width   h = t(0.975, n−1) · σ / √n,  with σ² = 1/(n−1) Σ (s_i − s̄)²
+    difference   d_i = s_i(method) − s_i(retrain)
+    gap          g_i = |d_i|
+    average gap  a_i = mean of g_i over the headline scores
+    RTE          r_i = seconds_i(method) / seconds_i(retrain), its geometric mean over i
+
+The ratio's mean is geometric because then "4 times faster" and "a quarter of the time" agree; its
+interval is Student's on log r_i. One seed has a mean and no interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from scipy.special import stdtrit
+
+from oblivio import catalogue
+from oblivio.bench import label
+from oblivio.bench.spec import canonical
+from oblivio.core import Score
+
+Record = Mapping[str, Any]
+
+ORIGINAL = "original"
+RETRAIN = "retrain"
+LEVEL = 0.95
+"""How often an interval holds the mean over all seeds that could have been drawn."""
+
+_FIRST = ("ua", "mia_efficacy", "ra", "ta")  # the order in which papers print them
+
+
+# --- Estimates ----------------------------------------------------------------------------------
+
+
+class Point(NamedTuple):
+    """A number of one seed, and its record's key; of a pair, `rival` is retrain's record."""
+
+    seed: int
+    value: float
+    key: str
+    rival: str | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its 95 % interval, and the numbers it is the mean of.
+
+    `low` and `high` are None where there is a single seed.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    points: tuple[Point, ...]
+
+    @property
+    def n(self) -> int:
+        """How many seeds."""
+        return len(self.points)
+
+    @property
+    def half(self) -> float | None:
+        """Half the interval's width; None for a single seed."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    def excludes(self, value: float) -> bool:
+        """Whether there is an interval and the value lies outside of it."""
+        return self.low is not None and self.high is not None and not self.low <= value <= self.high
+
+
+def estimate(points: Iterable[Point]) -> Estimate | None:
+    """The mean and its Student-t interval; numbers that are not finite are left out.
+
+    Returns:
+        The estimate, or None where no number is left.
+
+    Example:
+        >>> found = estimate([Point(0, 1.0, "a"), Point(1, 2.0, "b"), Point(2, 3.0, "c")])
+        >>> found.mean, round(found.half, 3)
+        (2.0, 2.484)
+    """
+    kept = tuple(point for point in points if math.isfinite(point.value))
+    if not kept:
+        return None
+    n = len(kept)
+    mean = math.fsum(point.value for point in kept) / n
+    if n == 1:
+        return Estimate(mean, None, None, kept)
+    spread = math.sqrt(math.fsum((point.value - mean) ** 2 for point in kept) / (n - 1))
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * spread / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, kept)
+
+
+def geometric(points: Iterable[Point]) -> Estimate | None:
+    """The geometric mean of positive numbers; its interval is Student's on their logarithms.
+
+    Returns:
+        The estimate, or None where no positive number is left.
+    """
+    kept = tuple(point for point in points if point.value > 0 and math.isfinite(point.value))
+    logs = estimate(point._replace(value=math.log(point.value)) for point in kept)
+    if logs is None:
+        return None
+    low, high = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
+    return Estimate(math.exp(logs.mean), low, high, kept)
+
+
+def paired(ours: Estimate | None, theirs: Estimate | None) -> Estimate | None:
+    """The mean of ours − theirs over the seeds that both have.
+
+    Returns:
+        The estimate, or None where no seed is shared.
+    """
+    return _pairs(ours, theirs, lambda a, b: a - b)
+
+
+def _pairs(
+    ours: Estimate | None,
+    theirs: Estimate | None,
+    join: Callable[[float, float], float],
+    average: Callable[[Iterable[Point]], Estimate | None] = estimate,
+) -> Estimate | None:
+    """Join the numbers of the same seed, then average."""
+    if ours is None or theirs is None:
+        return None
+    other = {point.seed: point for point in theirs.points}
+    return average(
+        Point(p.seed, join(p.value, other[p.seed].value), p.key, other[p.seed].key)
+        for p in ours.points
+        if p.seed in other
+    )
+
+
+# --- Results ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method in a scenario: its scores, and how far they are from retrain's.
+
+    Args:
+        label: The method's name, with its settings where another of that name differs in them.
+        method: The method's name and settings.
+        records: What the numbers come from, in the order of their seeds.
+        values: The scores.
+        differences: The scores minus retrain's, paired by seed.
+        gaps: The absolute differences.
+        gap: The average gap over the headline scores; seeds that lack one of them are left out.
+        rte: The seconds as a share of retrain's.
+    """
+
+    label: str
+    method: Mapping[str, Any]
+    records: tuple[Record, ...]
+    values: Mapping[str, Estimate]
+    differences: Mapping[str, Estimate]
+    gaps: Mapping[str, Estimate]
+    gap: Estimate | None
+    rte: Estimate | None
+
+    @property
+    def name(self) -> str:
+        """The method's name, without settings."""
+        return str(self.method["name"])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods in one scenario: original first, then retrain, then the others in their order."""
+
+    title: str
+    scenario: Mapping[str, Any]
+    rows: tuple[Row, ...]
+
+    def row(self, name: str) -> Row | None:
+        """The first row of a method's name."""
+        return next((row for row in self.rows if row.name == name), None)
+
+    @property
+    def methods(self) -> tuple[Row, ...]:
+        """The rows that are neither the original nor retrain."""
+        return tuple(row for row in self.rows if row.name not in (ORIGINAL, RETRAIN))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Every seed for which there is a record."""
+        return tuple(
+            sorted({record["cell"]["seed"] for row in self.rows for record in row.records})
+        )
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A cell without numbers: it failed, or it does not apply."""
+
+    status: str
+    title: str
+    label: str
+    record: Record
+
+    @property
+    def reason(self) -> str:
+        """Why, in one line."""
+        lines = str(self.record.get("reason") or "no reason was given").strip().splitlines()
+        return lines[0] if lines else ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that a report tells.
+
+    Args:
+        comparisons: One per scenario.
+        scores: What the numbers mean; only those that occur, headline scores first.
+        headline: The names of the scores that make up the average gap.
+        unfinished: The cells that failed or were skipped.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    scores: Mapping[str, Score]
+    headline: tuple[str, ...]
+    unfinished: tuple[Unfinished, ...]
+
+
+def described() -> dict[str, Score]:
+    """What each number of each metric in the catalogue means.
+
+    Returns:
+        Descriptions by the number's name.
+
+    Example:
+        >>> described()["ua"].label
+        'UA'
+    """
+    found: dict[str, Score] = {}
+    for name in catalogue.names("metrics"):
+        found |= catalogue.find("metrics", name).scores
+    return found
+
+
+def summarise(records: Iterable[Record], scores: Mapping[str, Score] | None = None) -> Results:
+    """Group records by scenario, pair every method with retrain, and average over seeds.
+
+    Scenarios and methods keep the order of the records. Cells that differ in anything but method
+    and seed (another data set, model, recipe, device or version) are never averaged together.
+
+    Args:
+        records: As read from their files; one that comes twice counts once.
+        scores: What the numbers mean; None asks the catalogue's metrics.
+
+    Returns:
+        Means, intervals and gaps.
+    """
+    known = described() if scores is None else scores
+    unique = list({record["key"]: record for record in records}.values())
+    methods = label.methods(record["cell"]["method"] for record in unique)
+    titles = label.scenarios(unique)
+    done = [record for record in unique if record["status"] == "done"]
+    present = _present(done, known)
+    headline = tuple(name for name, score in present.items() if score.headline)
+
+    comparisons = []
+    for group, title in titles.items():
+        own = [record for record in done if canonical(label.surroundings(record)) == group]
+        if own:
+            rows = _rows(own, methods, present, headline)
+            comparisons.append(Comparison(title, own[0]["cell"]["scenario"], rows))
+    unfinished = tuple(
+        Unfinished(
+            record["status"],
+            titles[canonical(label.surroundings(record))],
+            methods[canonical(record["cell"]["method"])],
+            record,
+        )
+        for record in unique
+        if record["status"] != "done"
+    )
+    return Results(tuple(comparisons), present, headline, unfinished)
+
+
+def _present(done: Sequence[Record], known: Mapping[str, Score]) -> dict[str, Score]:
+    """The scores that occur, headline ones first, in the order in which papers print them."""
+    there = {name for record in done for name in record.get("metrics") or {}}
+    bare = {name: Score(name, "", "retrain", "not described") for name in sorted(there - {*known})}
+    found = {name: score for name, score in known.items() if name in there} | bare
+    place = {name: number for number, name in enumerate(_FIRST)}
+    order = sorted(found, key=lambda n: (not found[n].headline, place.get(n, len(place))))
+    return {name: found[name] for name in order}
+
+
+def _rows(
+    own: Sequence[Record],
+    methods: Mapping[str, str],
+    scores: Mapping[str, Score],
+    headline: Sequence[str],
+) -> tuple[Row, ...]:
+    """One scenario's rows."""
+    grouped: dict[str, list[Record]] = {}
+    for record in own:
+        grouped.setdefault(canonical(record["cell"]["method"]), []).append(record)
+    values: dict[str, dict[str, Estimate]] = {}
+    for method, group in grouped.items():
+        group.sort(key=lambda record: record["cell"]["seed"])
+        values[method] = _values(group, scores)
+    names = {method: group[0]["cell"]["method"]["name"] for method, group in grouped.items()}
+    rival = next((values[method] for method, name in names.items() if name == RETRAIN), {})
+    place = {ORIGINAL: 0, RETRAIN: 1}
+    return tuple(
+        _row(methods[method], grouped[method], values[method], rival, headline)
+        for method in sorted(grouped, key=lambda method: place.get(names[method], 2))
+    )
+
+
+def _values(group: Sequence[Record], scores: Mapping[str, Score]) -> dict[str, Estimate]:
+    """A method's scores in one scenario."""
+    found = {}
+    for name in scores:
+        numbers = (
+            Point(record["cell"]["seed"], float(value), record["key"])
+            for record in group
+            if isinstance(value := (record.get("metrics") or {}).get(name), int | float)
+        )
+        if (mean := estimate(numbers)) is not None:
+            found[name] = mean
+    return found
+
+
+def _row(
+    called: str,
+    group: Sequence[Record],
+    values: Mapping[str, Estimate],
+    rival: Mapping[str, Estimate],
+    headline: Sequence[str],
+) -> Row:
+    """A method beside retrain."""
+    differences, gaps = {}, {}
+    for name, value in values.items():
+        theirs = rival.get(name)
+        if (difference := paired(value, theirs)) is not None:
+            differences[name] = difference
+        if (gap := _pairs(value, theirs, lambda a, b: abs(a - b))) is not None:
+            gaps[name] = gap
+    rte = _pairs(
+        values.get("seconds"),
+        rival.get("seconds"),
+        lambda a, b: a / b if b > 0 else math.nan,
+        geometric,
+    )
+    method = group[0]["cell"]["method"]
+    average = _average([gaps.get(name) for name in headline])
+    return Row(called, method, tuple(group), values, differences, gaps, average, rte)
+
+
+def _average(gaps: Sequence[Estimate | None]) -> Estimate | None:
+    """The mean of several scores' gaps, seed by seed; a seed that lacks one of them is left out."""
+    if not gaps or any(gap is None for gap in gaps):
+        return None
+    by_seed: dict[int, list[Point]] = {}
+    for gap in gaps:
+        for point in gap.points if gap else ():
+            by_seed.setdefault(point.seed, []).append(point)
+    return estimate(
+        points[0]._replace(value=math.fsum(point.value for point in points) / len(points))
+        for points in by_seed.values()
+        if len(points) == len(gaps)
+    )

@@ -1,0 +1,156 @@
+"""A folder of results: records as JSON, models as safetensors, each written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Record = dict[str, Any]
+
+
+def _quiet(_: str) -> None:
+    """Hear a warning and do nothing."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder of an experiment: `experiment.toml`, `records/`, `models/`, `report.html`.
+
+    Two processes may share it: every file is written beside its place and then moved there, which
+    is one operation, and equal keys mean equal contents.
+
+    Args:
+        folder: Where.
+        warn: Hears one sentence for everything that is damaged.
+    """
+
+    folder: Path
+    warn: Callable[[str], None] = field(default=_quiet, compare=False)
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            PermissionError: If it cannot be made or written to.
+        """
+        try:
+            for part in ("records", "models"):
+                (self.folder / part).mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=self.folder / part).close()
+        except OSError as error:
+            raise PermissionError(
+                f"Cannot write to the folder {self.folder} ({error.strerror}): "
+                f"name another with --out."
+            ) from error
+
+    def write_record(self, record: Record) -> None:
+        """Put a record in its place."""
+        text = json.dumps(record, indent=1, ensure_ascii=False, default=str)
+        write_whole(self._record(record["key"]), text.encode())
+
+    def read_record(self, key: str) -> Record | None:
+        """The record of this key, unless there is none or it is damaged (which is said).
+
+        Returns:
+            The record or None.
+        """
+        path = self._record(key)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["key"] == key and record["status"] in ("done", "failed", "skipped"):
+                return record
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        self.warn(f"The record {path} is damaged: its cell is done again.")
+        return None
+
+    def records(self) -> list[Record]:
+        """All readable records, in the order of their keys."""
+        found = (self.read_record(p.stem) for p in sorted((self.folder / "records").glob("*.json")))
+        return [record for record in found if record is not None]
+
+    def write_model(self, key: str, model: nn.Module, about: Mapping[str, Any]) -> None:
+        """Put a model's weights in their place, with a digest and what else is to be remembered."""
+        from safetensors.torch import save
+
+        # Copies: tied weights share memory, which the format does not allow.
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+        note = json.dumps({**about, "digest": weights_digest(state)}, default=str)
+        write_whole(self._model(key), save(state, metadata={"oblivio": note}))
+
+    def read_model(self, key: str, model: nn.Module) -> dict[str, Any] | None:
+        """Fill a model with the weights of this key.
+
+        Returns:
+            What was remembered with them; None if there are none, or if they are damaged (said).
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = self._model(key)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                state = {name: file.get_tensor(name) for name in file.keys()}  # ruff: ignore[in-dict-keys]
+                about = json.loads((file.metadata() or {})["oblivio"])
+            if about["digest"] == weights_digest(state):
+                model.load_state_dict(state)
+                return about
+        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError):
+            pass
+        self.warn(f"The weights {path} are damaged or do not fit: they are made again.")
+        return None
+
+    def has_model(self, key: str) -> bool:
+        """Whether there are weights of this key, damaged or not."""
+        return self._model(key).exists()
+
+    def forget_model(self, key: str) -> None:
+        """Take a model's weights off the disk."""
+        self._model(key).unlink(missing_ok=True)
+
+    def _record(self, key: str) -> Path:
+        return self.folder / "records" / f"{key}.json"
+
+    def _model(self, key: str) -> Path:
+        return self.folder / "models" / f"{key}.safetensors"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """A fingerprint of names, shapes, types and values.
+
+    Returns:
+        Thirty-two hexadecimal digits.
+    """
+    total = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name]
+        total.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+        total.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:32]

@@ -1,0 +1,298 @@
+"""The command line. What is heavy is imported inside the commands, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from oblivio.bench.run import Event
+    from oblivio.bench.spec import Experiment
+    from oblivio.bench.store import Record
+
+app = typer.Typer(
+    help="Make a trained PyTorch model forget some of its training data, and measure honestly how "
+    "well it did: beside the same model retrained without that data.",
+    epilog="Start with: oblivio run",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_debug = False
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one sentence and exit status 2."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _say("Stopped. What is done is kept: the same command goes on from there.", "yellow")
+        sys.exit(130)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        if _debug:
+            traceback.print_exc()
+        _say(str(error.args[0]) if isinstance(error, KeyError) else str(error), "red")
+        sys.exit(2)
+
+
+def _say(text: str, colour: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(f"[{colour}]oblivio:[/] ", end="")
+    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from oblivio import __version__
+
+        typer.echo(f"oblivio {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        str, typer.Argument(help="An experiment's name (see `oblivio list`) or a TOML file.")
+    ] = "digits",
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder of results; runs/NAME if not given.")  # ruff: ignore[non-pep604-annotation-optional]
+    ] = None,
+    data: Annotated[
+        Optional[Path],  # ruff: ignore[non-pep604-annotation-optional]
+        typer.Option(help="Folder of data sets; $OBLIVIO_DATA if not given, else a cache."),
+    ] = None,
+    device: Annotated[
+        Optional[str], typer.Option(help="auto, cpu, cuda or mps.")  # ruff: ignore[non-pep604-annotation-optional]
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Cells that run at once; 0 is as many as the CPU bears.")
+    ] = 0,
+    dry: Annotated[bool, typer.Option("--dry", help="Only list the cells: done, left.")] = False,
+) -> None:
+    """Train, forget, judge beside retraining, and write a report.
+
+    Results are kept: what is done is not done again.
+    """
+    from rich.console import Console
+
+    if data is not None:
+        if not data.is_dir():
+            raise FileNotFoundError(f"There is no folder of data sets {data}.")
+        os.environ["OBLIVIO_DATA"] = str(data.resolve())
+    from oblivio.bench import run as bench
+    from oblivio.bench import spec
+    from oblivio.bench.store import Store
+
+    asked = spec.read(experiment, device=device)
+    folder = out or Path("runs") / asked.name
+    console = Console()
+    store = Store(folder, warn=lambda text: _say(text, "yellow"))
+    plan = bench.plan(asked, store)
+    if dry:
+        _print_cells(console, asked, plan)
+        return
+    store.create()
+    if plan.left:
+        bench.check(asked)
+        jobs = jobs or _jobs(asked)
+        _announce(console, asked, plan, folder, jobs)
+        with _display(console, plan) as tell:
+            records = bench.run(asked, store, jobs=jobs, tell=tell)
+    else:
+        console.print(f"Nothing to do: all {len(plan.done)} cells of {asked.name} are done.")
+        records = [r for cell in plan.done if (r := store.read_record(cell.key))]
+    _tell(console, folder, records, asked)
+    if any(record["status"] == "failed" for record in records):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of results.")],
+) -> None:
+    """Write the report of a folder again, from its records alone."""
+    from rich.console import Console
+
+    from oblivio.bench import spec
+    from oblivio.bench.store import Store
+
+    if not (folder / "experiment.toml").is_file():
+        raise FileNotFoundError(f"{folder} is no folder of results: it has no experiment.toml.")
+    asked = spec.read(folder / "experiment.toml")
+    store = Store(folder, warn=lambda text: _say(text, "yellow"))
+    wanted = {cell.key for cell in asked.cells()}
+    found = store.records()
+    records = [record for record in found if record["key"] in wanted]
+    if not records:
+        raise FileNotFoundError(f"{folder} holds no records of the experiment {asked.name}.")
+    console = Console()
+    if len(found) > len(records):
+        console.print(
+            f"{len(found) - len(records)} records of other settings lie in {folder} too; "
+            f"they are left out."
+        )
+    _tell(console, folder, records, asked)
+
+
+@app.command("list")
+def list_(
+    family: Annotated[
+        Optional[str],  # ruff: ignore[non-pep604-annotation-optional]
+        typer.Argument(help="methods, scenarios, pruners, metrics, data, models or experiments."),
+    ] = None,
+) -> None:
+    """List the names that there are, a line each with what it is."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from oblivio import catalogue
+    from oblivio.bench import spec
+
+    families = [*catalogue.FAMILIES, "experiments"]
+    if family is not None and family not in families:
+        raise ValueError(catalogue.unknown("family", family, families))
+    console = Console()
+    for name in families if family is None else [family]:
+        if name == "experiments":
+            entries = [catalogue.Entry(n, spec.title(p)) for n, p in spec.experiments().items()]
+        else:
+            entries = catalogue.entries(name)
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(style="bold", no_wrap=True)
+        for entry in entries:
+            table.add_row(entry.name, escape(entry.summary))
+        if family is None:
+            console.print(f"\n[bold cyan]{name}[/]")
+        console.print(table if entries else "none yet")
+
+
+# --- What is shown ------------------------------------------------------------------------------
+
+
+def _jobs(experiment: Experiment) -> int:
+    """As many cells at once as there are cores for; one on a GPU."""
+    from joblib import cpu_count
+
+    if experiment.engine.device != "cpu":
+        return 1
+    return max(1, cpu_count() // experiment.engine.threads)
+
+
+def _announce(console: Console, asked: Experiment, plan: Any, folder: Path, jobs: int) -> None:
+    console.print(f"[bold]{asked.name}[/] {asked.title}", highlight=False)
+    kept = f", {len(plan.done)} are done already" if plan.done else ""
+    where = f"{jobs} at once" if jobs > 1 else "one after another"
+    console.print(
+        f"{len(plan.left)} cells to do{kept}; {where} on {asked.engine.device}; "
+        f"results in [bold]{folder}[/]",
+        highlight=False,
+    )
+
+
+class _Display:
+    """Hears events and shows them: bars on a terminal, a line for each finished cell elsewhere."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeElapsedColumn as Elapsed
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            Elapsed(),
+            Remaining(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.whole = self.progress.add_task("[bold]cells", total=total, note="")
+        self.total, self.finished = total, 0
+        self.bars: dict[str, Any] = {}
+
+    def __enter__(self) -> Callable[[Event], None]:
+        self.progress.start()
+        return self.hear
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def hear(self, event: Event) -> None:
+        if event.kind == "warning":
+            self.console.print(f"[yellow]note:[/] {event.text}")
+            return
+        if event.kind in ("start", "progress"):
+            if event.task not in self.bars:
+                self.bars[event.task] = self.progress.add_task(event.task, total=None, note="")
+            self.progress.update(
+                self.bars[event.task],
+                total=event.total or None,
+                completed=event.done,
+                note=event.text,
+            )
+            return
+        bar = self.bars.pop(event.task, None)
+        if bar is not None:
+            self.progress.remove_task(bar)
+        if event.kind == "failed":
+            self.console.print(f"[red]failed:[/] {event.task}: {event.text}", highlight=False)
+        if event.task.startswith("original · "):
+            return
+        self.finished += 1
+        self.progress.update(self.whole, completed=self.finished)
+        if not self.console.is_terminal:
+            self.console.print(f"{self.finished}/{self.total} {event.kind}: {event.task}")
+
+
+def _display(console: Console, plan: Any) -> _Display:
+    return _Display(console, len(plan.left))
+
+
+def _print_cells(console: Console, asked: Experiment, plan: Any) -> None:
+    from rich.table import Table
+
+    table = Table("cell", "scenario", "method", "seed", "state", box=None, padding=(0, 2, 0, 0))
+    done = {cell.key for cell in plan.done}
+    for cell in asked.cells():
+        state = "[green]done[/]" if cell.key in done else "left"
+        table.add_row(cell.key, cell.scenario["name"], cell.method["name"], str(cell.seed), state)
+    console.print(table)
+    console.print(f"{len(plan.done)} done, {len(plan.left)} left")
+
+
+def _tell(console: Console, folder: Path, records: list[Record], asked: Experiment) -> None:
+    from dataclasses import asdict
+
+    from oblivio.report.page import write_page
+    from oblivio.report.table import print_table
+
+    print_table(records, console)
+    page = write_page(folder, records, asdict(asked))
+    console.print(f"report: [bold]{page}[/]", highlight=False)

@@ -1,0 +1,1 @@
+"""Which weights to remove, one pruner per file: `(model, data, run) -> Mask`. There is none yet."""
