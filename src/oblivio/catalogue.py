@@ -95,8 +95,8 @@ def imported(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"Cannot import {name!r}: {error}.") from error
+    except Exception as error:  # the module is the user's: anything may happen in it
+        raise ValueError(f"Cannot import {name!r}: {type(error).__name__}: {error}") from error
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
@@ -151,6 +151,7 @@ def build(cls: type, settings: Mapping[str, Any], where: str = "") -> Any:
             values[name] = adapter.validate_json(json.dumps(value), strict=True)
         except (ValidationError, TypeError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            reason = reason.replace("valid dictionary", "table").replace("an object", "a table")
             raise ValueError(f"{where}: {name} = {value!r} does not fit: {reason}.") from error
     try:
         return cls(**values)

@@ -261,14 +261,15 @@ class _Display:
         bar = self.bars.pop(event.task, None)
         if bar is not None:
             self.progress.remove_task(bar)
-        if event.kind == "failed":
-            self.console.print(f"[red]failed:[/] {event.task}: {event.text}", highlight=False)
         if event.task.startswith("original · "):
-            return
+            return  # if it failed, its cells say so
         self.finished += 1
         self.progress.update(self.whole, completed=self.finished)
-        if not self.console.is_terminal:
-            self.console.print(f"{self.finished}/{self.total} {event.kind}: {event.task}")
+        why = f": {event.text}" if event.text else ""
+        if event.kind == "failed" or not self.console.is_terminal:
+            line = f"{self.finished}/{self.total} {event.kind}: {event.task}{why}"
+            colour = "red" if event.kind == "failed" else None
+            self.console.print(line, style=colour, highlight=False, markup=False)
 
 
 def _display(console: Console, plan: Any) -> _Display:

@@ -450,7 +450,7 @@ def unlearn(method: Method, model: nn.Module, split: Split, run: Run | None = No
 
     with seeded(derive(run.seed, name)):
         copied = copy.deepcopy(model).to(run.device)
-        _check_and_warm_up(copied, split)
+        check_fit(copied, split)
         view = copy.copy(split)
         for part in {"forget", "retain"} - method.reads:
             object.__setattr__(view, part, Unread(part, name))
@@ -462,8 +462,13 @@ def unlearn(method: Method, model: nn.Module, split: Split, run: Run | None = No
     return Outcome(result.eval(), seconds, notes)
 
 
-def _check_and_warm_up(model: nn.Module, split: Split) -> None:
-    """Pass a few examples forth and back through a copy, so that no method pays for start-up."""
+def check_fit(model: nn.Module, split: Split) -> None:
+    """Pass a few examples forth and back through a copy: the model fits the data, and is warm.
+
+    Raises:
+        ValueError: If the model does not give one row of logits per example, or knows too few
+            classes.
+    """
     probe = copy.deepcopy(model).eval()
     batch = next(split.retain.take(torch.arange(min(len(split.retain), 8))).batches(8))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -91,6 +91,8 @@ def _short(path: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
 
 def _plain(value: Any) -> str:
     """A setting as a person writes it."""
+    if value is None:
+        return "none"
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value).replace('"', "")

@@ -32,6 +32,7 @@ from oblivio.core import (
     Run,
     Split,
     Trial,
+    check_fit,
     derive,
     seeded,
     unlearn,
@@ -314,10 +315,11 @@ def check(experiment: Experiment) -> Source:
     """
     source = _source(canonical(experiment.data))
     cells = experiment.cells()
-    for scenario in experiment.scenarios:
-        split_of(next(cell for cell in cells if cell.scenario == scenario), source)
     _, run = _prepare(cells[0])
     network = run.origin.fresh()  # pyright: ignore[reportOptionalMemberAccess]
+    for scenario in experiment.scenarios:
+        split = split_of(next(cell for cell in cells if cell.scenario == scenario), source)
+        check_fit(network, split)
     for cell in {cell.seed: cell for cell in cells}.values():
         if experiment.model.get("weights"):
             load_weights(network, str(experiment.model["weights"]).format(seed=cell.seed))

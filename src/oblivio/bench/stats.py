@@ -16,14 +16,13 @@ interval is Student's on log r_i. One seed has a mean and no interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from scipy.special import stdtrit
+from typing import Any
 
 from oblivio import catalogue
 from oblivio.bench import label
+from oblivio.bench.estimate import Estimate, Point, estimate, geometric, joined, paired
 from oblivio.bench.spec import canonical
 from oblivio.core import Score
 
@@ -31,115 +30,8 @@ Record = Mapping[str, Any]
 
 ORIGINAL = "original"
 RETRAIN = "retrain"
-LEVEL = 0.95
-"""How often an interval holds the mean over all seeds that could have been drawn."""
 
 _FIRST = ("ua", "mia_efficacy", "ra", "ta")  # the order in which papers print them
-
-
-# --- Estimates ----------------------------------------------------------------------------------
-
-
-class Point(NamedTuple):
-    """A number of one seed, and its record's key; of a pair, `rival` is retrain's record."""
-
-    seed: int
-    value: float
-    key: str
-    rival: str | None = None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its 95 % interval, and the numbers it is the mean of.
-
-    `low` and `high` are None where there is a single seed.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    points: tuple[Point, ...]
-
-    @property
-    def n(self) -> int:
-        """How many seeds."""
-        return len(self.points)
-
-    @property
-    def half(self) -> float | None:
-        """Half the interval's width; None for a single seed."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
-
-    def excludes(self, value: float) -> bool:
-        """Whether there is an interval and the value lies outside of it."""
-        return self.low is not None and self.high is not None and not self.low <= value <= self.high
-
-
-def estimate(points: Iterable[Point]) -> Estimate | None:
-    """The mean and its Student-t interval; numbers that are not finite are left out.
-
-    Returns:
-        The estimate, or None where no number is left.
-
-    Example:
-        >>> found = estimate([Point(0, 1.0, "a"), Point(1, 2.0, "b"), Point(2, 3.0, "c")])
-        >>> found.mean, round(found.half, 3)
-        (2.0, 2.484)
-    """
-    kept = tuple(point for point in points if math.isfinite(point.value))
-    if not kept:
-        return None
-    n = len(kept)
-    mean = math.fsum(point.value for point in kept) / n
-    if n == 1:
-        return Estimate(mean, None, None, kept)
-    spread = math.sqrt(math.fsum((point.value - mean) ** 2 for point in kept) / (n - 1))
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * spread / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, kept)
-
-
-def geometric(points: Iterable[Point]) -> Estimate | None:
-    """The geometric mean of positive numbers; its interval is Student's on their logarithms.
-
-    Returns:
-        The estimate, or None where no positive number is left.
-    """
-    kept = tuple(point for point in points if point.value > 0 and math.isfinite(point.value))
-    logs = estimate(point._replace(value=math.log(point.value)) for point in kept)
-    if logs is None:
-        return None
-    low, high = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
-    return Estimate(math.exp(logs.mean), low, high, kept)
-
-
-def paired(ours: Estimate | None, theirs: Estimate | None) -> Estimate | None:
-    """The mean of ours − theirs over the seeds that both have.
-
-    Returns:
-        The estimate, or None where no seed is shared.
-    """
-    return _pairs(ours, theirs, lambda a, b: a - b)
-
-
-def _pairs(
-    ours: Estimate | None,
-    theirs: Estimate | None,
-    join: Callable[[float, float], float],
-    average: Callable[[Iterable[Point]], Estimate | None] = estimate,
-) -> Estimate | None:
-    """Join the numbers of the same seed, then average."""
-    if ours is None or theirs is None:
-        return None
-    other = {point.seed: point for point in theirs.points}
-    return average(
-        Point(p.seed, join(p.value, other[p.seed].value), p.key, other[p.seed].key)
-        for p in ours.points
-        if p.seed in other
-    )
-
-
-# --- Results ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -346,9 +238,9 @@ def _row(
         theirs = rival.get(name)
         if (difference := paired(value, theirs)) is not None:
             differences[name] = difference
-        if (gap := _pairs(value, theirs, lambda a, b: abs(a - b))) is not None:
+        if (gap := joined(value, theirs, lambda a, b: abs(a - b))) is not None:
             gaps[name] = gap
-    rte = _pairs(
+    rte = joined(
         values.get("seconds"),
         rival.get("seconds"),
         lambda a, b: a / b if b > 0 else math.nan,

@@ -68,7 +68,7 @@ class Store:
             record = json.loads(path.read_text(encoding="utf-8"))
             if record["key"] == key and record["status"] in ("done", "failed", "skipped"):
                 return record
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError):
             pass

@@ -13,7 +13,9 @@ from oblivio.train import Recipe, fit
 
 @dataclass(frozen=True)
 class FineTune:
-    """Goes on training on D_r alone (FT), and hopes that what is not rehearsed is forgotten.
+    """Fine-tuning (FT): goes on training on D_r alone.
+
+    What is not rehearsed may be forgotten.
 
     θ ← θ − η ∇ℓ(θ; D_r).
 

@@ -15,7 +15,7 @@ from oblivio.train import Recipe, fit
 
 @dataclass(frozen=True)
 class GradientAscent:
-    """Climbs the loss on D_f (GA), until the model does no better than chance on it.
+    """Gradient ascent (GA): climbs the loss on D_f up to chance.
 
     θ ← θ + η ∇ℓ(θ; D_f). Nothing bounds the loss from above, so unbounded ascent destroys the
     model. It stops before a step whose batch already has a mean loss of `limit` or more; the note

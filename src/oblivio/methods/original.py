@@ -12,7 +12,7 @@ from oblivio.core import Part, Run, Split
 
 @dataclass(frozen=True)
 class Original:
-    """Does nothing: the original model, so that every table shows what not forgetting scores."""
+    """Does nothing: what not forgetting scores."""
 
     reads: ClassVar[frozenset[Part]] = frozenset()
 

@@ -12,7 +12,7 @@ from oblivio.core import Part, Run, Split
 
 @dataclass(frozen=True)
 class Retrain:
-    """Builds the network anew and trains it on D_r, exactly as the original was on D.
+    """Trains anew on D_r: exact, slow, the yardstick.
 
     θ_r = A(D_r): the same factory, recipe and seed as the original's (`Run.origin`). Not one weight
     comes from the model that is to forget.

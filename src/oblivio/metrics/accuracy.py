@@ -11,7 +11,7 @@ from oblivio.core import Outputs, Run, Score, Trial
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Unlearning, retain and test accuracy (UA, RA, TA), in percent.
+    """Unlearning, retain and test accuracy: UA, RA, TA (%).
 
     UA = 100 − acc(D_f), RA = acc(D_r), TA = acc(test). When a class is forgotten as a whole, TA
     leaves its test examples out. UA near 0 means "not forgotten" or "the retrained model

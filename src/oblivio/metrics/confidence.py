@@ -13,7 +13,9 @@ from oblivio.core import Outputs, Run, Score, Trial
 
 @dataclass(frozen=True)
 class Confidence:
-    """Histograms of the softmax probability of the true class on D_f, D_r and the test set.
+    """Histograms of the true class's probability.
+
+    Of the softmax on D_f, D_r and the test set.
 
     The counts go to the report's plots. Memory of D_f shows as a pile at 1 where the retrained
     model has none.

@@ -13,7 +13,7 @@ from oblivio.core import Run, Score, Trial
 
 @dataclass(frozen=True)
 class Confusion:
-    """Confusion matrix on all of the test set: rows are true classes, columns predicted ones.
+    """Confusion matrix on the test set: true classes × predicted.
 
     It holds forgotten classes too, so that one sees where their examples go.
     """

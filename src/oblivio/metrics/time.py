@@ -11,9 +11,11 @@ from oblivio.core import Run, Score, Trial
 
 @dataclass(frozen=True)
 class Time:
-    """Run time of the method in seconds, without loading, start-up or judging.
+    """Run time of the method (s), and its ratio to retrain's.
 
-    Beside retrain's it is a ratio, the run-time efficiency (RTE).
+    Loading, start-up and judging are left out.
+
+    The ratio is known as run-time efficiency (RTE).
     """
 
     scores: ClassVar[Mapping[str, Score]] = {

@@ -10,7 +10,9 @@ from torch import nn
 
 @dataclass(frozen=True)
 class CNN:
-    """Small convolutional network: blocks of 3×3 convolution, BatchNorm, ReLU and 2×2 pooling.
+    """Small convolutional network.
+
+    Blocks of 3×3 convolution, BatchNorm, ReLU and 2×2 pooling, then two linear layers.
 
     Args:
         channels: The width of each block; the image must survive as many halvings.

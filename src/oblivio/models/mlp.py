@@ -11,7 +11,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class MLP:
-    """Multilayer perceptron: flattened input, ReLU between linear layers.
+    """Multilayer perceptron with ReLU.
 
     Args:
         hidden: The width of each hidden layer.

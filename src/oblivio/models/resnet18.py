@@ -9,7 +9,9 @@ from torch import nn
 
 @dataclass(frozen=True)
 class ResNet18:
-    """ResNet-18; for images up to 64 pixels, a 3×3 stem with stride 1 and no max-pooling.
+    """ResNet-18, with the CIFAR stem for small images.
+
+    Up to 64 pixels: a 3×3 stem with stride 1 and no max-pooling.
 
     Source: He et al. 2016, torchvision's class; the stem as in Jia et al. 2023, for CIFAR.
     """

@@ -9,7 +9,9 @@ from torch import nn
 
 @dataclass(frozen=True)
 class VGG16BN:
-    """VGG-16 with BatchNorm for 32×32 images: torchvision's features, one linear layer on top.
+    """VGG-16 with BatchNorm, for 32×32 images.
+
+    torchvision's features with one linear layer on top.
 
     Source: Simonyan and Zisserman 2015; the single linear layer is the custom for CIFAR.
     """

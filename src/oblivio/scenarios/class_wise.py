@@ -11,7 +11,7 @@ from oblivio.core import Data, Split
 
 @dataclass(frozen=True)
 class ClassWise:
-    """Forget all examples of a class, or a random share of them.
+    """Forget a class, or a random share of it.
 
     Args:
         label: The class.

@@ -11,7 +11,7 @@ from oblivio.core import Data, Split
 
 @dataclass(frozen=True)
 class Items:
-    """Forget the examples with these ids, from a list or from a text or CSV file.
+    """Forget given ids, from a list or a text or CSV file.
 
     Args:
         ids: The ids.

@@ -11,7 +11,7 @@ from oblivio.core import Data, Split
 
 @dataclass(frozen=True)
 class Random:
-    """Forget examples chosen at random, every one with the same chance.
+    """Forget a random fraction, or a random count.
 
     Args:
         fraction: The share of the training data; 0.1 unless `count` is given.

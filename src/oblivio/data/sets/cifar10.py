@@ -10,7 +10,7 @@ from oblivio.data.source import Source, assemble, from_torchvision
 
 @dataclass(frozen=True)
 class CIFAR10:
-    """32×32 colour images of ten kinds of things: 50,000 to train on, 10,000 to test on.
+    """32×32 colour images, 10 classes: 50,000 + 10,000.
 
     Args:
         train: How many training images to use, as many of every class; None uses all.

@@ -10,7 +10,7 @@ from oblivio.data.source import Source, assemble, from_torchvision
 
 @dataclass(frozen=True)
 class FashionMNIST:
-    """28×28 grey images of clothes: 60,000 to train on, 10,000 to test on.
+    """28×28 grey images of clothes: 60,000 + 10,000.
 
     Args:
         train: How many training images to use, as many of every class; None uses all.

@@ -1,0 +1,5 @@
+"""`python -m oblivio` is `oblivio`."""
+
+from oblivio.cli import main
+
+main()

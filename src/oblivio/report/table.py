@@ -1,0 +1,149 @@
+"""The results as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from oblivio.bench.estimate import Estimate
+from oblivio.bench.stats import (
+    ORIGINAL,
+    RETRAIN,
+    Comparison,
+    Record,
+    Results,
+    Row,
+    Unfinished,
+    summarise,
+)
+from oblivio.core import Score
+from oblivio.report import words
+
+_WIDE = 104  # columns from which two decimals fit
+
+
+def print_table(
+    records: Iterable[Record],
+    console: Console | None = None,
+    scores: Mapping[str, Score] | None = None,
+) -> None:
+    """Print one table per scenario, then what failed or was skipped.
+
+    Args:
+        records: An experiment's records.
+        console: Where to print; None is the terminal.
+        scores: What the numbers mean; None asks the catalogue's metrics.
+    """
+    console = console or Console()
+    results = summarise(records, scores)
+    for comparison in results.comparisons:
+        console.print()
+        console.print(comparison_table(comparison, results, wide=console.width >= _WIDE))
+        console.print(_caption(comparison, results))
+    if not results.comparisons:
+        console.print("No cell is done yet.")
+    if results.unfinished:
+        console.print()
+        console.print(unfinished_list(results.unfinished))
+
+
+def comparison_table(comparison: Comparison, results: Results, *, wide: bool = True) -> Table:
+    """One scenario: a row per method, a column per headline score.
+
+    Args:
+        comparison: The scenario.
+        results: What it belongs to.
+        wide: Whether there is room for two decimals.
+
+    Returns:
+        A table; below each mean stands its gap to retrain.
+    """
+    table = Table(
+        title=comparison.title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="bold",
+    )
+    table.add_column("Method", overflow="fold", min_width=15)
+    for name in results.headline:
+        score = results.scores[name]
+        table.add_column(f"{score.label} {score.unit}", justify="right")
+    if results.headline:
+        table.add_column("Avg gap", justify="right", no_wrap=True)
+    table.add_column("Time", justify="right", no_wrap=True)
+    for row in comparison.rows:
+        table.add_row(*_cells(row, results, wide), end_section=row.name == RETRAIN)
+    return table
+
+
+def _cells(row: Row, results: Results, wide: bool) -> list[RenderableType]:
+    """A method's cells."""
+    digits, rival = 2 if wide else 1, row.name == RETRAIN
+    cells: list[RenderableType] = [Text(row.label, style="bold" if rival else "")]
+    for name in results.headline:
+        gap = None if rival else row.gaps.get(name)
+        beside = "" if gap is None else f"Δ {words.number(gap.mean, digits)}"
+        cells.append(_stacked(_spread(row.values.get(name), wide), beside))
+    if results.headline:
+        cells.append(_stacked(_spread(None if rival else row.gap, wide)))
+    seconds = row.values.get("seconds")
+    time = words.ABSENT if seconds is None else words.duration(seconds.mean)
+    pace = "" if row.rte is None or row.name in (ORIGINAL, RETRAIN) else words.speed(row.rte)
+    cells.append(_stacked(time, pace))
+    return cells
+
+
+def _spread(estimate: Estimate | None, wide: bool) -> str:
+    """Mean and half-width, in one line where there is room for it."""
+    if estimate is None:
+        return words.ABSENT
+    text = words.spread(estimate, 2 if wide else 1)
+    return text if wide else text.replace(" ± ", "\n± ")
+
+
+def _stacked(first: str, second: str = "") -> Text:
+    """A number, and below it, muted, what it means beside retrain."""
+    text = Text(first)
+    return text.append(f"\n{second}", style="dim") if second else text
+
+
+def _caption(comparison: Comparison, results: Results) -> Text:
+    """How to read the table."""
+    n = len(comparison.seeds)
+    spread = "no intervals: they need two" if n == 1 else "± is half of a 95 % Student-t interval"
+    said = [f"Means over {words.seeds(n)}; {spread}."]
+    if results.headline:
+        names = words.listed([results.scores[name].label for name in results.headline])
+        said.append(
+            f"Δ is the mean distance to retrain, seed by seed; avg gap is its mean over {names}: "
+            "lower is better."
+        )
+    for way in dict.fromkeys(results.scores[name].better for name in results.headline):
+        own = [n for n in results.headline if results.scores[n].better == way]
+        names = words.listed([results.scores[name].label for name in own])
+        said.append(f"{names}: {words.direction(results.scores[own[0]])}.")
+    if comparison.row(RETRAIN) is None:
+        said.append("retrain has no finished record here: no gaps.")
+    return Text(" ".join(said), style="dim")
+
+
+def unfinished_list(unfinished: Iterable[Unfinished]) -> Group:
+    """What failed or was skipped, a line each with the reason.
+
+    Returns:
+        Lines for a console.
+    """
+    styles = {"failed": "bold red", "skipped": "yellow"}
+    lines = []
+    for cell in unfinished:
+        where = f" {cell.label}, {cell.title}, seed {cell.record['cell']['seed']}: "
+        line = Text().append(cell.status, style=styles.get(cell.status, ""))
+        lines.append(line.append(where).append(cell.reason, style="dim"))
+    return Group(*lines)

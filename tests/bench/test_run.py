@@ -1,0 +1,201 @@
+"""Cells become records: resumed, damaged, failed, in several processes, always the same numbers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from oblivio.bench import run as bench
+from oblivio.bench.spec import Experiment, as_toml
+from oblivio.bench.store import Store
+from oblivio.train import Recipe
+
+TINY = Experiment(
+    name="tiny",
+    data={"name": "digits"},
+    model={"name": "mlp", "hidden": [16]},
+    train=Recipe(epochs=3, lr=0.05, batch_size=64),
+    scenarios=({"name": "random", "fraction": 0.1}, {"name": "class_wise", "label": 3}),
+    methods=({"name": "fine_tune", "recipe": {"epochs": 1}},),
+    metrics=({"name": "accuracy"}, {"name": "time"}, {"name": "confusion"}),
+    seeds=1,
+).resolved()
+
+
+def done(experiment, folder, jobs=1):
+    events = []
+    store = Store(folder, warn=lambda text: events.append(bench.Event("", "warning", text)))
+    store.create()
+    records = bench.run(experiment, store, jobs=jobs, tell=events.append)
+    return records, events
+
+
+def numbers(records):
+    """What must be the same: all but times and provenance."""
+    return {
+        record["key"]: {
+            "metrics": {k: v for k, v in record["metrics"].items() if k != "seconds"},
+            "exhibits": record["exhibits"],
+            "split": record["split"],
+        }
+        for record in records
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return done(TINY, tmp_path_factory.mktemp("reference"))[0]
+
+
+def test_records_say_what_was_measured_and_where_it_comes_from(reference):
+    assert [record["status"] for record in reference] == ["done"] * 6
+    record = reference[1]
+    assert record["cell"]["method"]["name"] == "retrain"
+    assert set(record["metrics"]) == {"ua", "ra", "ta", "seconds"}
+    assert record["split"]["forget"] + record["split"]["retain"] == 1437
+    assert {"oblivio", "torch", "hardware", "threads", "finished"} <= set(record["provenance"])
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_second_run_computes_nothing(tmp_path):
+    done(TINY, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.[js]*")}
+    records, events = done(TINY, tmp_path)
+    assert events == []
+    assert len(records) == 6
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.[js]*")}
+    assert after == before
+
+
+def test_several_processes_give_the_same_numbers(tmp_path, reference):
+    records, _ = done(TINY, tmp_path, jobs=2)
+    assert numbers(records) == numbers(reference)
+
+
+def test_models_that_are_there_are_judged_not_made_again(tmp_path, reference):
+    done(TINY, tmp_path)
+    models = {path: path.stat().st_mtime_ns for path in (tmp_path / "models").iterdir()}
+    more = replace(TINY, metrics=(*TINY.metrics, {"name": "confidence", "bins": 5}))
+    records, _ = done(more, tmp_path)
+    assert all("confidence" in record["exhibits"] for record in records)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "models").iterdir()} == models
+    same = [{**r, "exhibits": {"confusion": r["exhibits"]["confusion"]}} for r in records]
+    assert numbers(same) == numbers(reference)
+
+
+@pytest.mark.parametrize("kind", ["records", "models"])
+def test_damaged_files_are_made_again_and_it_is_said(tmp_path, reference, kind):
+    done(TINY, tmp_path)
+    for path in (tmp_path / kind).iterdir():
+        path.write_bytes(path.read_bytes()[:-7])
+    if kind == "models":
+        for path in (tmp_path / "records").iterdir():
+            path.unlink()
+    store = Store(tmp_path)
+    said = []
+    Store(tmp_path, warn=said.append).records()
+    records, events = done(TINY, tmp_path)
+    said += [event.text for event in events if event.kind == "warning"]
+    assert any("damaged" in text for text in said)
+    assert numbers(records) == numbers(reference)
+    assert len(store.records()) == 6
+
+
+def test_a_failing_cell_does_not_stop_the_others_and_is_tried_again(tmp_path):
+    mad = {"name": "fine_tune", "recipe": {"epochs": 1, "lr": 1e30}}
+    experiment = replace(TINY, methods=(*TINY.methods, mad)).resolved()
+    records, events = done(experiment, tmp_path)
+    by = {}
+    for record in records:
+        by.setdefault(record["status"], []).append(record)
+    assert len(by["failed"]) == 2
+    assert len(by["done"]) == 6
+    assert "learning rate" in by["failed"][0]["reason"]
+    assert "Traceback" in by["failed"][0]["traceback"]
+    assert len([e for e in events if e.kind == "failed"]) == 2
+    assert len(bench.plan(experiment, Store(tmp_path)).left) == 2
+
+
+def test_a_method_that_does_not_apply_is_skipped_with_its_reason(tmp_path, monkeypatch):
+    from oblivio.core import NotApplicable
+    from oblivio.methods.fine_tune import FineTune
+
+    def refuse(*_):
+        raise NotApplicable("it needs a moon")
+
+    monkeypatch.setattr(FineTune, "__call__", refuse)
+    records, _ = done(TINY, tmp_path)
+    skipped = [record for record in records if record["status"] == "skipped"]
+    assert [record["reason"] for record in skipped] == ["it needs a moon"] * 2
+    assert not bench.plan(TINY, Store(tmp_path)).left
+
+
+def test_given_weights_are_the_original(tmp_path):
+    done(TINY, tmp_path / "a")
+    key = TINY.cells()[0].original_key
+    weights = tmp_path / "a" / "models" / f"{key}.safetensors"
+    given = replace(TINY, model={**TINY.model, "weights": str(weights)}).resolved()
+    records, _ = done(given, tmp_path / "b")
+    ours = next(r for r in records if r["cell"]["method"]["name"] == "original")
+    theirs = next(
+        r for r in done(TINY, tmp_path / "a")[0] if r["cell"]["method"] == ours["cell"]["method"]
+    )
+    assert ours["metrics"]["ra"] == theirs["metrics"]["ra"]
+    assert not (tmp_path / "b" / "models" / f"{given.cells()[0].original_key}.safetensors").exists()
+
+
+def test_keep_originals_leaves_no_unlearned_weights(tmp_path):
+    done(replace(TINY, keep="originals"), tmp_path)
+    kept = [path.stem for path in (tmp_path / "models").iterdir()]
+    assert kept == [TINY.cells()[0].original_key]
+
+
+def start(folder, path):
+    command = [
+        sys.executable,
+        "-m",
+        "oblivio",
+        "run",
+        str(path),
+        "--out",
+        str(folder),
+        "--jobs",
+        "1",
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONWARNINGS": ""}
+    )
+
+
+def wait_for_records(folder, count):
+    end = time.monotonic() + 120
+    while len(list((folder / "records").glob("*.json"))) < count:
+        assert time.monotonic() < end, "no record in two minutes"
+        time.sleep(0.01)
+
+
+def test_killed_at_any_moment_the_run_goes_on_to_the_same_numbers(tmp_path, reference):
+    path = tmp_path / "tiny.toml"
+    path.write_text(as_toml(TINY))
+    for count in (0, 2):
+        (tmp_path / "records").mkdir(exist_ok=True)
+        process = start(tmp_path, path)
+        wait_for_records(tmp_path, count)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    records, _ = done(TINY, tmp_path)
+    assert numbers(records) == numbers(reference)
+
+
+def test_two_processes_share_a_folder(tmp_path, reference):
+    path = tmp_path / "tiny.toml"
+    path.write_text(as_toml(TINY))
+    both = [start(tmp_path, path) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    assert numbers(Store(tmp_path).records()) == numbers(reference)
+    assert not list(tmp_path.rglob(".*"))

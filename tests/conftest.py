@@ -1,0 +1,29 @@
+"""What holds in all tests: shapes are checked, one thread computes, and slow tests run apart."""
+
+from __future__ import annotations
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Before anything of the package is imported: every function that sees tensors checks its annotations.
+CHECKED = ("core", "catalogue", "data", "models", "train", "scenarios", "methods", "metrics", "bench")
+install_import_hook([f"oblivio.{part}" for part in CHECKED], "shapes.checked")
+pytest.register_assert_rewrite("laws")
+
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+torch.set_num_threads(1)
+settings.register_profile("oblivio", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("oblivio")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip slow tests unless marks are chosen with -m, and GPU tests where there is none."""
+    slow = pytest.mark.skip(reason="slow: run it with -m slow")
+    gpu = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if "slow" in item.keywords and not config.option.markexpr:
+            item.add_marker(slow)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(gpu)

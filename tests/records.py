@@ -1,0 +1,126 @@
+"""Synthetic records, as a finished experiment leaves them, for tests of what reads records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from typing import Any
+
+RANDOM = {"name": "random", "fraction": 0.1, "count": None}
+CLASS = {"name": "class_wise", "label": 3, "fraction": 1.0}
+METHODS: dict[str, dict[str, Any]] = {
+    "original": {},
+    "retrain": {},
+    "fine_tune": {"recipe": {"epochs": 10, "lr": 0.01, "batch_size": 64}},
+    "gradient_ascent": {"recipe": {"epochs": 5, "lr": 0.0001, "batch_size": 64}, "limit": None},
+}
+# UA, RA, TA, MIA efficacy, seconds: random first, then class-wise
+NEAR: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "original": ((0.4, 99.8, 96.9, 2.2, 0.0004), (0.2, 99.8, 97.0, 1.1, 0.0004)),
+    "retrain": ((3.6, 99.8, 96.6, 9.8, 4.1), (100.0, 99.9, 97.3, 100.0, 3.8)),
+    "fine_tune": ((1.3, 99.6, 96.5, 5.0, 1.1), (31.0, 99.7, 97.1, 64.0, 1.0)),
+    "gradient_ascent": ((4.8, 96.9, 93.9, 8.1, 0.12), (91.0, 95.2, 93.0, 97.0, 0.1)),
+}
+CONFIDENT = {"original": 9.0, "retrain": 6.0, "fine_tune": 7.0, "gradient_ascent": 4.0}
+
+
+def make_record(
+    method: str | dict[str, Any] = "fine_tune",
+    seed: int = 0,
+    scenario: dict[str, Any] | None = None,
+    *,
+    status: str = "done",
+    metrics: dict[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """One record; `metrics` and further fields replace what would be made up."""
+    scenario = RANDOM if scenario is None else scenario
+    spec = {"name": method, **METHODS.get(method, {})} if isinstance(method, str) else method
+    cell = {
+        "experiment": "digits",
+        "data": {"name": "digits"},
+        "model": {"name": "mlp", "hidden": [64]},
+        "train": {"epochs": 20, "lr": 0.1, "batch_size": 64},
+        "scenario": scenario,
+        "method": spec,
+        "seed": seed,
+        "engine": {"device": "cpu", "precision": "32-true", "threads": 1},
+        "version": "0.1.0",
+    }
+    key = hashlib.sha256(json.dumps(cell, sort_keys=True).encode()).hexdigest()[:16]
+    draw = random.Random(key)
+    done = status == "done"
+    forget = 143 if scenario["name"] == "random" else 144
+    record = {
+        "key": key,
+        "status": status,
+        "cell": cell,
+        "metrics": (_metrics(spec, scenario, draw) if metrics is None else metrics) if done else {},
+        "exhibits": _exhibits(spec["name"], scenario, draw) if done else {},
+        "notes": {"steps": 15} if spec["name"] == "gradient_ascent" and done else {},
+        "split": {"forget": forget, "retain": 1437 - forget, "digest": "0123456789abcdef"},
+        "provenance": {
+            "oblivio": "0.1.0",
+            "commit": "0123abcd",
+            "python": "3.11.7",
+            "torch": "2.9.0",
+            "device": "cpu",
+            "hardware": "a processor with 2 cores",
+            "threads": 1,
+            "finished": f"2026-11-21T05:{seed:02d}:00+00:00",
+        },
+        "reason": None if done else "the method does not apply to this model",
+    }
+    if record["notes"]:
+        record["notes"]["stopped"] = f"the loss on D_f reached 2.4{seed}, the limit is 2.30"
+    return {**record, **more}
+
+
+def make_records(seeds: int = 3, scenarios: tuple[dict[str, Any], ...] = (RANDOM, CLASS)) -> list:
+    """Four methods in each scenario, for several seeds."""
+    return [
+        make_record(method, seed, scenario)
+        for scenario in scenarios
+        for method in METHODS
+        for seed in range(seeds)
+    ]
+
+
+def _metrics(spec: dict, scenario: dict, draw: random.Random) -> dict[str, float]:
+    near = NEAR.get(spec["name"], NEAR["fine_tune"])[scenario["name"] != "random"]
+    ua, ra, ta, mia = (min(100.0, max(0.0, v + draw.gauss(0, 0.4))) for v in near[:4])
+    return {
+        "ua": ua,
+        "ra": ra,
+        "ta": ta,
+        "mia_efficacy": mia,
+        "mia_correctness": 50 + draw.gauss(0, 2),
+        "mia_entropy": 52 + draw.gauss(0, 2),
+        "seconds": near[4] * math.exp(draw.gauss(0, 0.1)),
+    }
+
+
+def _exhibits(name: str, scenario: dict, draw: random.Random) -> dict[str, Any]:
+    sure = CONFIDENT.get(name, 6.0)
+
+    def counts(n: int, power: float) -> list[int]:
+        found = [0] * 20
+        for _ in range(n):
+            found[min(19, int(20 * draw.random() ** (1 / power)))] += 1
+        return found
+
+    confusion = [[0] * 10 for _ in range(10)]
+    for true in range(10):
+        for _ in range(36):
+            wrong = draw.random() < (0.9 if true == 3 and scenario["name"] != "random" else 0.04)
+            confusion[true][draw.randrange(10) if wrong else true] += 1
+    return {
+        "confidence": {
+            "forget": counts(143, sure / 2),
+            "retain": counts(1294, 2 * sure),
+            "test": counts(360, sure),
+        },
+        "confusion": confusion,
+    }

@@ -1,0 +1,187 @@
+"""The command line as a user meets it."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+import oblivio
+from oblivio import cli
+from oblivio.catalogue import FAMILIES, names
+
+TINY = """
+data = { name = "digits" }
+model = { name = "mlp", hidden = [8] }
+train = { epochs = 2, lr = 0.05, batch_size = 64 }
+seeds = 2
+"""
+
+
+@pytest.fixture
+def oblivio_says(capsys, monkeypatch):
+    """Call the program as the shell does; gives exit status, output and errors."""
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["oblivio", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "120")
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def test_version():
+    result = CliRunner().invoke(cli.app, ["--version"])
+    assert result.output.strip() == f"oblivio {oblivio.__version__}"
+
+
+def test_help_names_every_command():
+    result = CliRunner().invoke(cli.app, ["--help"])
+    assert all(word in result.output for word in ("run", "report", "list"))
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "experiments"])
+def test_list_prints_a_line_for_every_name(oblivio_says, family):
+    status, out, err = oblivio_says("list", family)
+    assert status == 0, err
+    wanted = names(family) if family in FAMILIES else ["digits", "mnist", "cifar10"]
+    for name in wanted:
+        assert re.search(rf"^{name} +\S", out, re.MULTILINE)
+    assert len(out.strip().splitlines()) >= len(wanted)
+
+
+def test_run_dry_run_again_and_report(oblivio_says, tiny):
+    status, out, _ = oblivio_says("run", tiny, "--dry")
+    assert status == 0
+    assert "0 done, 4 left" in out
+    assert not (tiny.parent / "runs").exists()
+
+    status, out, _ = oblivio_says("run", tiny, "--jobs", 1)
+    assert status == 0
+    assert "retrain" in out
+    folder = tiny.parent / "runs" / "tiny"
+    assert {"experiment.toml", "records", "models", "report.html"} == {
+        p.name for p in folder.iterdir()
+    }
+
+    status, out, _ = oblivio_says("run", tiny)
+    assert status == 0
+    assert "Nothing to do" in out
+    assert "4 done, 0 left" in oblivio_says("run", tiny, "--dry")[1]
+
+    (folder / "report.html").unlink()
+    status, out, _ = oblivio_says("report", folder)
+    assert status == 0
+    assert (folder / "report.html").is_file()
+
+
+def test_report_leaves_records_of_other_settings_out(oblivio_says, tiny):
+    oblivio_says("run", tiny, "--jobs", 1)
+    tiny.write_text(TINY.replace("epochs = 2", "epochs = 1"))
+    oblivio_says("run", tiny, "--jobs", 1)
+    status, out, _ = oblivio_says("report", tiny.parent / "runs" / "tiny")
+    assert status == 0
+    assert "4 records of other settings" in out
+
+
+def test_a_failed_cell_is_exit_status_1(oblivio_says, tiny):
+    mad = '\n[[methods]]\nname = "fine_tune"\nrecipe = { lr = 1e30 }\n'
+    tiny.write_text(TINY + mad)
+    status, out, _ = oblivio_says("run", tiny, "--jobs", 1)
+    assert status == 1
+    assert "learning rate" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "digitz"], "Did you mean digits"),
+        (["run", "nowhere.toml"], "no experiment file"),
+        (["list", "methodz"], "Did you mean methods"),
+        (["report", "nowhere"], "no folder of results"),
+        (["run", "tiny.toml", "--data", "nowhere"], "no folder of data sets"),
+        (["run", "tiny.toml", "--device", "abacus"], "does not fit"),
+        (["run", "tiny.toml", "--out", "tiny.toml/x"], "Cannot write to the folder"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_exit_status_2(oblivio_says, tiny, words, said):
+    status, out, err = oblivio_says(*words)
+    assert status == 2
+    assert said in err
+    assert "Traceback" not in err + out
+    assert len(err.strip().splitlines()) == 1
+
+
+BAD_DATA = """
+import torch
+def nan():
+    x = torch.randn(60, 4)
+    x[7, 2] = float("nan")
+    return (x, torch.arange(60) % 2), (x, torch.arange(60) % 2)
+def negative():
+    return (torch.randn(60, 4), torch.arange(60) - 1), (torch.randn(6, 4), torch.arange(6))
+def five():
+    return (torch.randn(60, 4), torch.arange(60) % 5), (torch.randn(6, 4), torch.arange(6) % 5)
+def two_logits():
+    return torch.nn.Linear(4, 2)
+def broken():
+    raise RuntimeError("no network today")
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "said"),
+    [
+        ("bad_data:nan", "mlp", "NaN or infinity; the first has id 7"),
+        ("bad_data:negative", "mlp", "classes count from 0"),
+        ("bad_data:five", "bad_data:two_logits", "label 4, but the model knows 2 classes"),
+        ("bad_data:none", "mlp", "Cannot import"),
+    ],
+)
+def test_bad_data_is_one_sentence(oblivio_says, tmp_path, monkeypatch, data, model, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "bad_data", raising=False)
+    (tmp_path / "bad_data.py").write_text(BAD_DATA)
+    (tmp_path / "case.toml").write_text(
+        f'data = {{ name = "{data}" }}\nmodel = {{ name = "{model}" }}'
+    )
+    status, _, err = oblivio_says("run", "case.toml")
+    assert status == 2
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("scenario", "said"),
+    [
+        ("ids = [3, 3]", "given twice: 3"),
+        ("ids = [99999]", "no examples with these ids: 99999"),
+        ('file = "nowhere.csv"', "no file of ids"),
+        ('file = "words.csv"', "line 2: 'seven' holds no id"),
+        ("ids = []", "ids = [...] or as file"),
+        ('file = "all.csv"', "all of the training data"),
+    ],
+)
+def test_bad_forget_sets_are_one_sentence(oblivio_says, tiny, scenario, said):
+    (tiny.parent / "words.csv").write_text("id\nseven\n")
+    from oblivio.data.sets.digits import Digits
+
+    everything = Digits()().train.ids.tolist()
+    (tiny.parent / "all.csv").write_text("\n".join(map(str, everything)))
+    tiny.write_text(TINY + f'\n[[scenarios]]\nname = "items"\n{scenario}\n')
+    status, _, err = oblivio_says("run", tiny)
+    assert status == 2
+    assert said in err
