@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
+from jaxtyping import config as shape_checks
 from jaxtyping import install_import_hook
 
 # Before anything of the package is imported: every function that sees tensors checks its annotations.
@@ -16,6 +19,14 @@ from hypothesis import settings  # noqa: E402
 torch.set_num_threads(1)
 settings.register_profile("oblivio", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("oblivio")
+
+
+@pytest.fixture
+def unchecked() -> Generator[None]:
+    """Without shape checks, as the package runs at a user's, to hear its own errors."""
+    shape_checks.update("jaxtyping_disable", True)
+    yield
+    shape_checks.update("jaxtyping_disable", False)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -143,9 +143,8 @@ def report(
         raise FileNotFoundError(f"{folder} is no folder of results: it has no experiment.toml.")
     asked = spec.read(folder / "experiment.toml")
     store = Store(folder, warn=lambda text: _say(text, "yellow"))
-    wanted = {cell.key for cell in asked.cells()}
-    found = store.records()
-    records = [record for record in found if record["key"] in wanted]
+    found = {record["key"]: record for record in store.records()}
+    records = [found[cell.key] for cell in asked.cells() if cell.key in found]
     if not records:
         raise FileNotFoundError(f"{folder} holds no records of the experiment {asked.name}.")
     console = Console()

@@ -130,8 +130,9 @@ def test_counts_are_shares_summed_over_seeds(found: Page, records):
         and record["cell"]["scenario"] == RANDOM
     ]
     counts = [sum(column) for column in zip(*own, strict=True)]
-    assert mine["customdata"][:-1] == counts
-    assert sum(mine["y"][:-1]) == pytest.approx(100)
+    assert [count for _, count in mine["customdata"][:-1]] == counts
+    assert sum(share for share, _ in mine["customdata"][:-1]) == pytest.approx(100)
+    assert [height**2 for height in mine["y"]] == pytest.approx([s for s, _ in mine["customdata"]])
 
 
 def test_confusion_rows_are_true_classes():

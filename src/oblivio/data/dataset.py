@@ -94,7 +94,9 @@ def loaded(dataset: Dataset[Any], workers: int = 0) -> Loaded:
             f"For images, give the Dataset transform=torchvision.transforms.ToTensor()."
         )
     ids, labels = torch.arange(n), []
-    for start, (inputs, label) in enumerate(DataLoader(dataset, 256, num_workers=workers)):
+    draw = torch.Generator()  # else the loader draws a seed from the global random state
+    loader = DataLoader(dataset, 256, num_workers=workers, generator=draw)
+    for start, (inputs, label) in enumerate(loader):
         own = ids[256 * start : 256 * start + len(inputs)]
         labels.append(Arrays.checked(inputs, torch.as_tensor(label), ids=own).labels)
     return Loaded(dataset, torch.cat(labels), ids, workers)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -91,9 +91,10 @@ def from_torchvision(make: Callable[..., Any], looked_for: str) -> tuple[Arrays,
                 folder.mkdir(parents=True, exist_ok=True)
                 found = make(folder, train=train, download=True)
             except (OSError, RuntimeError) as error:
+                reason = (str(error) or type(error).__name__).splitlines()[0][:120]
                 raise FileNotFoundError(
                     f"The data set is not at {folder / looked_for}, and it could not be downloaded "
-                    f"({str(error).splitlines()[0][:120]}). Put torchvision's files there, or name "
+                    f"({reason}). Put torchvision's files there, or name "
                     f"the folder that holds {looked_for} with --data or OBLIVIO_DATA."
                 ) from error
         pixels = torch.as_tensor(found.data)
@@ -101,6 +102,41 @@ def from_torchvision(make: Callable[..., Any], looked_for: str) -> tuple[Arrays,
         return Arrays.checked(pixels.contiguous(), torch.as_tensor(found.targets))
 
     return images(True), images(False)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images from torchvision's files; a data set says in its class where and which.
+
+    Args:
+        train: How many training images to use, as many of every class; None uses all.
+        test: How many test images to use, likewise.
+        validation: The share of each class held out of the training images.
+        augment: What a training pass does to the images.
+    """
+
+    train: int | None = None
+    test: int | None = None
+    validation: float = 0.0
+    augment: Augment = Augment()
+
+    torchvision: ClassVar[str]
+    folder: ClassVar[str]
+    mean: ClassVar[tuple[float, ...]]
+    std: ClassVar[tuple[float, ...]]
+
+    def __call__(self) -> Source:
+        """The data, normalised by the training images' mean and standard deviation."""
+        import torchvision
+
+        return assemble(
+            *from_torchvision(getattr(torchvision.datasets, self.torchvision), self.folder),
+            sizes=(self.train, self.test),
+            validation=self.validation,
+            augment=self.augment,
+            mean=self.mean,
+            std=self.std,
+        )
 
 
 def assemble(

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from torch import Tensor
@@ -154,9 +154,7 @@ def modified_entropy(
     Source: Song & Mittal 2021.
     """
     p = probabilities
-    of_true: Bool[Tensor, "n classes"] = (
-        torch.arange(p.shape[1], device=p.device) == labels[:, None]
-    )
+    of_true = torch.arange(p.shape[1], device=p.device) == labels[:, None]
     # Both kinds of term are −(1 − q) log q: q = p_y for the true class, q = 1 − p_c for the others.
     q = torch.where(of_true, p, 1 - p)
     return -((1 - q) * q.clamp_min(SMALLEST).log()).sum(1)

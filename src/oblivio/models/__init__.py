@@ -70,9 +70,8 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("state_dict", state)
     except Exception as error:
-        raise ValueError(
-            f"The checkpoint {path} cannot be read: {str(error).splitlines()[0]}"
-        ) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"The checkpoint {path} cannot be read: {reason}") from error
     own = model.state_dict()
     wrong = [
         *(f"{name} is missing" for name in own if name not in state),

@@ -17,8 +17,9 @@ def confidence_plot(
 ) -> go.Figure | None:
     """How sure the models are of the true class on a part of the data, summed over seeds.
 
-    Original and retrain are always shown; the methods carry their label as `meta`, so that a reader
-    can choose one.
+    Heights follow the square root of the share: nearly all examples are in the last bin, and what
+    tells models apart is the rest. Original and retrain are always shown; the methods carry their
+    label as `meta`, so that a reader can choose one.
 
     Returns:
         The figure; None where no record has the counts.
@@ -38,8 +39,8 @@ def confidence_plot(
         figure.add_trace(
             go.Scatter(
                 x=[*(place * width for place in range(len(counts))), 1.0],
-                y=[*shares, shares[-1]],
-                customdata=[*counts, counts[-1]],
+                y=[share**0.5 for share in (*shares, shares[-1])],
+                customdata=[*zip(shares, counts, strict=True), (shares[-1], counts[-1])],
                 name=escape(row.label),
                 meta=None if reference else row.label,
                 visible=True if reference or not chosen else "legendonly",
@@ -51,8 +52,8 @@ def confidence_plot(
                 },
                 fill=None if reference else "tozeroy",
                 fillcolor=_faint(colour),
-                hovertemplate=f"from %{{x:.2f}} to +{width:.2f}: %{{y:.1f}} % "
-                "(%{customdata} examples)<extra>%{fullData.name}</extra>",
+                hovertemplate=f"from %{{x:.2f}} to +{width:.2f}: %{{customdata[0]:.1f}} % "
+                "(%{customdata[1]} examples)<extra>%{fullData.name}</extra>",
             )
         )
         chosen = chosen or not reference
@@ -61,8 +62,13 @@ def confidence_plot(
     figure.update_layout(
         height=280,
         showlegend=False,
-        xaxis={"title": {"text": "probability of the true class"}, "range": [-0.01, 1.01]},
-        yaxis={"title": {"text": f"share of the {part} set (%)"}, "rangemode": "tozero"},
+        xaxis={"title": {"text": "true class's probability"}, "range": [-0.01, 1.01]},
+        yaxis={
+            "title": {"text": f"share of the {part} set (%)"},
+            "tickvals": [share**0.5 for share in (0, 1, 5, 20, 50, 100)],
+            "ticktext": ["0", "1", "5", "20", "50", "100"],
+            "range": [0, 10.2],
+        },
     )
     return figure
 

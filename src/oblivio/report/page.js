@@ -20,7 +20,7 @@
     const axis = { gridcolor: c.grid, linecolor: c.rule, zerolinecolor: c.grid, tickcolor: c.rule, tickfont: { color: c.soft }, automargin: true };
     const themed = {
       ...layout,
-      autosize: true,
+      autosize: !printing,
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: c.sans, size: 13, color: c.ink },
@@ -56,6 +56,7 @@
 
   function draw(plot) {
     const figure = coloured(figures[plot.dataset.figure]);
+    if (printing) figure.layout.width = plot.clientWidth; // paper cannot be measured later
     plot.dataset.drawn = "yes";
     Plotly.react(plot, visible(figure.data, choiceOf(plot)), dressed(figure.layout), {
       responsive: true,
@@ -149,12 +150,14 @@
     printing = true;
     theme = root.dataset.theme;
     root.dataset.theme = "light";
+    root.classList.add("printing");
     shut = [...document.querySelectorAll("details:not(.record):not([open])")];
     shut.forEach((box) => { box.open = true; });
     plots.forEach(draw);
   });
   addEventListener("afterprint", () => {
     printing = false;
+    root.classList.remove("printing");
     if (theme === undefined) delete root.dataset.theme;
     else root.dataset.theme = theme;
     shut.forEach((box) => { box.open = false; });

@@ -209,7 +209,9 @@ def _notes(comparison: Comparison) -> list[tuple[str, str, str, list[tuple[int, 
                 text = value if isinstance(value, str) else json.dumps(finite(value))
                 place = found.setdefault((row.label, str(name), text), [])
                 place.append((record["cell"]["seed"], record["key"]))
-    return [(*what, seeds) for what, seeds in found.items()]
+    order = {row.label: place for place, row in enumerate(comparison.rows)}
+    ranked = sorted(found, key=lambda what: (order[what[0]], what[1]))
+    return [(*what, found[what]) for what in ranked]
 
 
 def _listing(records: Sequence[Record], results: Results) -> list[dict[str, Any]]:
@@ -252,7 +254,8 @@ def provenance(records: Sequence[Record]) -> dict[str, list[str]]:
     }
     finished = sorted(str(one["finished"]) for one in made if one.get("finished"))
     if finished:
-        found["finished"] = list(dict.fromkeys([finished[0], finished[-1]]))
+        ends = (finished[0], finished[-1])
+        found["finished"] = list(dict.fromkeys(end.replace("T", " ", 1) for end in ends))
     return {name: values for name, values in found.items() if values}
 
 

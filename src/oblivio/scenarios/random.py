@@ -27,6 +27,8 @@ class Random:
     def __post_init__(self) -> None:
         if self.fraction is not None and self.count is not None:
             raise ValueError("Give a fraction or a count, not both.")
+        if self.fraction is None and self.count is None:
+            object.__setattr__(self, "fraction", 0.1)
         if self.fraction is not None and not 0 < self.fraction < 1:
             raise ValueError(f"The fraction {self.fraction} must lie between 0 and 1.")
         if self.count is not None and self.count < 1:
@@ -42,8 +44,7 @@ class Random:
             ValueError: If as many are to be forgotten as there are, or none.
         """
         n = len(train)
-        share = 0.1 if self.fraction is None else self.fraction
-        count = round(share * n) if self.count is None else self.count
+        count = round(self.fraction * n) if self.fraction else (self.count or 0)
         if not 0 < count < n:
             raise ValueError(
                 f"{count} of {n} examples cannot be forgotten: some must be, some not."

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from oblivio.data.arrays import Augment
-from oblivio.data.source import Source, assemble, from_torchvision
+from oblivio.data.source import Images
 
 
 @dataclass(frozen=True)
-class CIFAR10:
-    """32×32 colour images, 10 classes: 50,000 + 10,000.
+class CIFAR10(Images):
+    """32×32 colour images, 10 classes: 50,000 + 10,000."""
 
-    Args:
-        train: How many training images to use, as many of every class; None uses all.
-        test: How many test images to use, likewise.
-        validation: The share of each class held out of the training images.
-        augment: What a training pass does to the images.
-    """
-
-    train: int | None = None
-    test: int | None = None
-    validation: float = 0.0
     augment: Augment = Augment(crop=4, flip=True)
 
-    def __call__(self) -> Source:
-        """The data, normalised by its own mean and standard deviation."""
-        from torchvision.datasets import CIFAR10 as Images
-
-        return assemble(
-            *from_torchvision(Images, "cifar-10-batches-py"),
-            sizes=(self.train, self.test),
-            validation=self.validation,
-            augment=self.augment,
-            mean=(0.4914, 0.4822, 0.4465),
-            std=(0.2470, 0.2435, 0.2616),
-        )
+    torchvision: ClassVar[str] = "CIFAR10"
+    folder: ClassVar[str] = "cifar-10-batches-py"
+    mean: ClassVar[tuple[float, ...]] = (0.4914, 0.4822, 0.4465)
+    std: ClassVar[tuple[float, ...]] = (0.2470, 0.2435, 0.2616)
