@@ -8,13 +8,23 @@ import pytest
 from jaxtyping import config as shape_checks
 from jaxtyping import install_import_hook
 
-# Before anything of the package is imported: every function that sees tensors checks its annotations.
-CHECKED = ("core", "catalogue", "data", "models", "train", "scenarios", "methods", "metrics", "bench")
+# Before the package is imported: every function that sees tensors checks its annotations.
+CHECKED = (
+    "core",
+    "catalogue",
+    "data",
+    "models",
+    "train",
+    "scenarios",
+    "methods",
+    "metrics",
+    "bench",
+)
 install_import_hook([f"oblivio.{part}" for part in CHECKED], "shapes.checked")
 pytest.register_assert_rewrite("laws")
 
-import torch  # noqa: E402
-from hypothesis import settings  # noqa: E402
+import torch  # ruff: ignore[module-import-not-at-top-of-file]
+from hypothesis import settings  # ruff: ignore[module-import-not-at-top-of-file]
 
 torch.set_num_threads(1)
 settings.register_profile("oblivio", deadline=None, derandomize=True, max_examples=40)

@@ -84,12 +84,17 @@ def differs(one: nn.Module, two: nn.Module) -> bool:
     return any(not torch.equal(value, others[name]) for name, value in one.state_dict().items())
 
 
+def _randomness() -> tuple[Tensor, Any, Any]:
+    numpy = np.random.get_state()  # ruff: ignore[numpy-legacy-random]
+    return torch.get_rng_state(), numpy, random.getstate()
+
+
 @contextmanager
 def untouched_randomness() -> Generator[None]:
     """Assert that the global random state of torch, NumPy and Python is the same afterwards."""
-    before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    yield
-    after = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    before = _randomness()
+    yield  # ruff: ignore[fallible-context-manager]: after an error there is nothing to assert
+    after = _randomness()
     assert torch.equal(before[0], after[0]), "torch's random state changed"
     assert before[1][0] == after[1][0], "NumPy's random state changed"
     assert np.array_equal(before[1][1], after[1][1]), "NumPy's random state changed"

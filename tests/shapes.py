@@ -2,5 +2,6 @@
 
 from beartype import BeartypeConf, beartype
 
-# Looking at a container's first item instead of a random one: checks must not draw random numbers.
-checked = beartype(conf=BeartypeConf(is_random=False))
+# Of a container the first item is looked at, not a random one: checks must not draw random numbers.
+# A whole number is a number, as PEP 484 has it.
+checked = beartype(conf=BeartypeConf(is_random=False, is_pep484_tower=True))

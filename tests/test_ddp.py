@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
-import worlds
 
+import worlds
 from oblivio.core import Run
 
 
-@pytest.mark.filterwarnings(
-    # Fabric's launcher on machines where it would have liked more file handles or threads.
-    "ignore:.*torch.distributed.*is deprecated:FutureWarning",
-)
 def test_two_processes_train_as_one() -> None:
-    """26 examples in batches of 4 (shares of 2 and 2, then 1 and 1); 15 in 5s (3 and 2); and
-    batches of one, of which the second process has no example.
+    """26 examples in batches of 4, in parts of 2 and 2 and at last 1 and 1; 15 in batches of 5, in
+    parts of 3 and 2; batches of one, of which the second process has no example.
     """
-    for n, size, epochs in ((26, 4, 3), (15, 5, 2), (5, 1, 2)):
-        run = Run.on("cpu", devices=2, strategy="ddp_spawn")
-        rows = run.fabric.launch(worlds.fit_in_process, n, size, epochs)
-        alone = worlds.weights(worlds.fit_small(Run.on("cpu", seed=4), n, size, epochs))
-        assert rows.shape == (2, len(alone))
-        assert torch.equal(rows[0], rows[1])
-        torch.testing.assert_close(rows[0].cpu(), alone, rtol=1e-10, atol=1e-12)
+    plans = [(26, 4, 3), (15, 5, 2), (5, 1, 2)]
+    run = Run.on("cpu", devices=2, strategy="ddp_spawn")
+    found = run.fabric.launch(worlds.fit_in_process, plans)
+    for plan, rows in zip(plans, found, strict=True):
+        one, two = torch.tensor(rows, dtype=torch.float64)
+        alone = worlds.weights(worlds.fit_small(Run.on("cpu", seed=4), *plan))
+        assert torch.equal(one, two), plan
+        torch.testing.assert_close(one, alone, rtol=1e-10, atol=1e-12)
+        assert float((alone - worlds.weights(worlds.fit_small(Run.on("cpu"), *plan))).norm()) > 1e-3

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from oblivio.core import Data, Origin, Run, Split
@@ -32,9 +33,7 @@ def pictures(
     patterns = torch.randn(classes, *shape, generator=draw, dtype=torch.float64)
     draw.manual_seed(seed)
     labels = torch.arange(n) % classes
-    inputs = patterns[labels] + noise * torch.randn(
-        n, *shape, generator=draw, dtype=torch.float64
-    )
+    inputs = patterns[labels] + noise * torch.randn(n, *shape, generator=draw, dtype=torch.float64)
     return Arrays.checked(inputs.to(dtype), labels, ids=3 * torch.arange(n).flip(0) + 7)
 
 
@@ -48,7 +47,7 @@ def linear(features: int, classes: int) -> nn.Module:
 
 def weights(model: nn.Module) -> Tensor:
     """All parameters as one vector."""
-    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
 
 
 def tiny_network(classes: int, shape: tuple[int, ...], width: int = 5) -> nn.Module:
@@ -164,7 +163,9 @@ class Logistic:
 
         for _ in range(30):
             slope = torch.func.grad(objective)(theta)
-            theta = theta - torch.linalg.solve(torch.func.jacrev(torch.func.grad(objective))(theta), slope)
+            theta = theta - torch.linalg.solve(
+                torch.func.jacrev(torch.func.grad(objective))(theta), slope
+            )
         assert float(torch.func.grad(objective)(theta).norm()) < 1e-14
         return theta
 
@@ -272,17 +273,20 @@ def _probit(p: float) -> float:
 # --- Processes that train together --------------------------------------------------------------
 
 
-def fit_in_process(fabric: object, n: int, batch_size: int, epochs: int) -> Tensor:
-    """Train a small network in one of several processes; all processes' weights, one row each."""
-    from lightning_fabric import Fabric
+Plan = tuple[int, int, int]
+"""How many examples, the batch size, and how many epochs."""
 
-    assert isinstance(fabric, Fabric)
+
+def fit_in_process(fabric: Fabric, plans: list[Plan]) -> list[list[list[float]]]:
+    """Train in one of several processes: for every plan the weights, one row per process."""
     torch.set_num_threads(1)
-    run = Run(fabric, seed=4)
-    theta = weights(fit_small(run, n, batch_size, epochs))
-    rows = fabric.all_gather(theta)
-    assert isinstance(rows, Tensor)
-    return rows.view(-1, len(theta))
+    found = []
+    for plan in plans:
+        own = weights(fit_small(Run(fabric, seed=4), *plan))
+        rows = [torch.empty_like(own) for _ in range(fabric.world_size)]
+        torch.distributed.all_gather(rows, own)
+        found.append([row.tolist() for row in rows])
+    return found
 
 
 def fit_small(run: Run, n: int, batch_size: int, epochs: int) -> nn.Module:

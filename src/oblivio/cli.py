@@ -36,9 +36,6 @@ def main() -> None:
     """Run a command; a user's mistake is one sentence and exit status 2."""
     try:
         app()
-    except KeyboardInterrupt:
-        _say("Stopped. What is done is kept: the same command goes on from there.", "yellow")
-        sys.exit(130)
     except (ValueError, TypeError, KeyError, OSError) as error:
         if _debug:
             traceback.print_exc()
@@ -119,8 +116,12 @@ def run(
         bench.check(asked)
         jobs = jobs or _jobs(asked)
         _announce(console, asked, plan, folder, jobs)
-        with _display(console, plan) as tell:
-            records = bench.run(asked, store, jobs=jobs, tell=tell)
+        try:
+            with _display(console, plan) as tell:
+                records = bench.run(asked, store, jobs=jobs, tell=tell)
+        except KeyboardInterrupt:
+            _say("Stopped. What is done is kept: the same command goes on from there.", "yellow")
+            raise typer.Exit(130) from None
     else:
         console.print(f"Nothing to do: all {len(plan.done)} cells of {asked.name} are done.")
         records = [r for cell in plan.done if (r := store.read_record(cell.key))]

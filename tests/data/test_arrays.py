@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 
-import oracles
 import pytest
 import torch
-import worlds
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import oracles
+import worlds
 from oblivio.core import Batch, Data
 from oblivio.data.arrays import Arrays, Augment, batch_positions, batch_starts, shifted
 
@@ -59,7 +59,9 @@ def test_every_augmented_image_is_a_crop_and_flip_of_its_own(crop: int, flip: bo
     n, side = 600, 3
     data = coloured(n, side, 1, Augment(crop, flip))
     x, labels = collected(list(data.batches(128, shuffle=3, augment=True)))
-    kinds = list(itertools.product(range(2 * crop + 1), range(2 * crop + 1), [False, True][: 1 + flip]))
+    kinds = list(
+        itertools.product(range(2 * crop + 1), range(2 * crop + 1), [False, True][: 1 + flip])
+    )
     counts = dict.fromkeys(kinds, 0)
     for image, label in zip(x, labels.tolist(), strict=True):
         source = data.inputs[label].double()

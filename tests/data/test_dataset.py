@@ -20,6 +20,7 @@ from worlds import tiny_network
 
 X = torch.randn(11, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(11) % 3
+LABELS = Y.tolist()
 
 
 class Items(Dataset[Any]):
@@ -35,7 +36,7 @@ class Items(Dataset[Any]):
         return self.items[position]
 
 
-def pairs(labels: Any = Y.tolist(), inputs: Any = X) -> Items:
+def pairs(labels: Any = LABELS, inputs: Any = X) -> Items:
     return Items(list(zip(inputs, labels, strict=True)))
 
 
@@ -88,7 +89,11 @@ def test_as_data_keeps_data_and_its_ids() -> None:
         (Items([]), ValueError, "empty"),
         (pairs(labels=Y.float().tolist()), TypeError, "whole numbers"),
         (pairs(labels=(Y - 1).tolist()), ValueError, "A label is -1"),
-        (pairs(inputs=X.clone().index_fill(0, torch.tensor([9]), float("nan"))), ValueError, "id 9"),
+        (
+            pairs(inputs=X.clone().index_fill(0, torch.tensor([9]), float("nan"))),
+            ValueError,
+            "id 9",
+        ),
         (Items([(Image.new("L", (8, 8)), 0)]), TypeError, "gives Image.*ToTensor"),
         (Items([X[0], X[1]]), TypeError, "must give .input, label."),
         (Items([(X[0], 0, 1)]), TypeError, "must give .input, label."),

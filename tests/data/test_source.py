@@ -57,7 +57,10 @@ def test_validation_is_held_out() -> None:
 
 
 def test_the_same_digits_every_time() -> None:
-    one, two = load({"name": "digits", "validation": 0.1}), load({"name": "digits", "validation": 0.1})
+    one, two = (
+        load({"name": "digits", "validation": 0.1}),
+        load({"name": "digits", "validation": 0.1}),
+    )
     assert torch.equal(one.train.ids, two.train.ids)
     assert torch.equal(one.test.ids, two.test.ids)
 

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-import laws
-import oracles
 import pytest
 import torch
-import worlds
 from torch import nn
 
+import laws
+import oracles
+import worlds
 from oblivio.catalogue import find, names
 from oblivio.core import Method, Run, unlearn
 from oblivio.methods.fine_tune import FineTune
@@ -84,9 +84,7 @@ def test_ascent_takes_the_gradients_own_way() -> None:
     slopes = oracles.gradient(model, forget.inputs, forget.labels)
     for name, weight in model.named_parameters():
         expected = weight + 0.05 * slopes[name]
-        torch.testing.assert_close(
-            unlearned.get_parameter(name), expected, rtol=1e-12, atol=1e-14
-        )
+        torch.testing.assert_close(unlearned.get_parameter(name), expected, rtol=1e-12, atol=1e-14)
     assert max(float(slope.norm()) for slope in slopes.values()) > 1e-6
 
 

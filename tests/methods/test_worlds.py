@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-import worlds
 from torch import nn
-from worlds import Logistic, Ridge, TwoGaussians
 
+import worlds
 from oblivio.core import Origin, Run, Split, unlearn
 from oblivio.data.arrays import Arrays
 from oblivio.methods.fine_tune import FineTune
 from oblivio.methods.gradient_ascent import GradientAscent
 from oblivio.methods.retrain import Retrain
 from oblivio.train import Recipe
+from worlds import Logistic, Ridge, TwoGaussians
 
 
 def arrays(split: Split) -> tuple[Arrays, Arrays]:

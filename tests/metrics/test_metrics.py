@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import laws
-import oracles
 import pytest
 import torch
-import worlds
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import laws
+import oracles
+import worlds
 from oblivio.catalogue import find, names
 from oblivio.core import Metric, Outputs, Run, Split, Trial
 from oblivio.data.arrays import Arrays

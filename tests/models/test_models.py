@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import laws
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import laws
 from oblivio.catalogue import names
 from oblivio.core import Origin
 from oblivio.models import factory, load_weights
@@ -134,7 +134,7 @@ def test_own_factory_must_exist(name: str, match: str) -> None:
 
 
 def test_own_factory_must_take_its_settings() -> None:
-    with pytest.raises(ValueError, match="There is no argument 'widht'. Did you mean width"):
+    with pytest.raises(ValueError, match=r"no argument 'widht'\. Did you mean width"):
         factory({"name": "worlds:tiny_network", "widht": 9}, (1, 8, 8), 3)
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import laws
 import pytest
 import torch
-import worlds
 from hypothesis import given
 from hypothesis import strategies as st
 
+import laws
+import worlds
 from oblivio.catalogue import find, names
 from oblivio.core import Scenario
 from oblivio.scenarios.class_wise import ClassWise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import queue
+import signal
 import subprocess
 import threading
 import traceback
@@ -126,6 +127,8 @@ def _processes(jobs: int, tell: Listener) -> Generator[Callable[..., None]]:
     from joblib import Parallel, delayed
 
     with Manager() as manager, Parallel(n_jobs=jobs) as parallel:
+        with _deaf_to_interrupts():
+            parallel(delayed(_start_up)() for _ in range(jobs))
         events: Any = manager.Queue()
         ended = threading.Event()
 
@@ -147,6 +150,23 @@ def _processes(jobs: int, tell: Listener) -> Generator[Callable[..., None]]:
         finally:
             ended.set()
             listener.join()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Generator[None]:
+    """Processes that start in here ignore Ctrl-C: it is for the one that a user talks to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _start_up() -> None:
+    """Import this module in a new process, which takes its seconds."""
 
 
 # --- One original, one cell ---------------------------------------------------------------------
