@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from oblivio.catalogue import find, names
 from oblivio.data.arrays import Arrays, Augment
-from oblivio.data.source import Source, assemble, balanced, load, root
+from oblivio.data.source import Source, assemble, stratified, load, root
 
 real = pytest.mark.skipif(not os.environ.get("OBLIVIO_DATA"), reason="OBLIVIO_DATA is not set")
 
@@ -73,13 +73,13 @@ def test_the_same_digits_every_time() -> None:
     share=st.floats(0.01, 1),
     seed=st.integers(0, 9),
 )
-def test_balanced_takes_the_same_share_of_every_class(
+def test_stratified_takes_the_same_share_of_every_class(
     sizes: list[int], share: float, seed: int
 ) -> None:
     labels = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
     count = max(1, round(share * len(labels)))
-    rows = balanced(labels, count)
+    rows = stratified(labels, count)
     assert len(set(rows.tolist())) == count
     assert rows.tolist() == sorted(rows.tolist())
     for label, size in enumerate(sizes):
@@ -88,15 +88,15 @@ def test_balanced_takes_the_same_share_of_every_class(
         assert abs(taken - count * size / len(labels)) <= 1 + len(sizes) * size / len(labels)
 
 
-def test_balanced_takes_equal_classes_equally() -> None:
+def test_stratified_takes_equal_classes_equally() -> None:
     labels = torch.arange(200) % 10
-    assert torch.bincount(labels[balanced(labels, 50)]).tolist() == [5] * 10
+    assert torch.bincount(labels[stratified(labels, 50)]).tolist() == [5] * 10
 
 
 @pytest.mark.parametrize("count", [0, -1, 11])
-def test_balanced_cannot_take_more_than_there_are(count: int) -> None:
+def test_stratified_cannot_take_more_than_there_are(count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} examples are asked for, but there are 10"):
-        balanced(torch.zeros(10, dtype=torch.int64), count)
+        stratified(torch.zeros(10, dtype=torch.int64), count)
 
 
 def test_assemble_keeps_ids_of_the_full_set_and_normalises_all_parts() -> None:

@@ -109,7 +109,8 @@ class Images:
     """Images from torchvision's files; a data set says in its class where and which.
 
     Args:
-        train: How many training images to use, as many of every class; None uses all.
+        train: How many training images to use, with the same share of every class; None
+            uses all.
         test: How many test images to use, likewise.
         validation: The share of each class held out of the training images.
         augment: What a training pass does to the images.
@@ -154,7 +155,7 @@ def assemble(
     Args:
         train: All training examples.
         test: All test examples.
-        sizes: How many of each to use, as many of every class; None uses all.
+        sizes: How many of each to use, with the same share of every class; None uses all.
         validation: The share of each class to hold out of the training examples.
         augment: What a training pass does to the images.
         mean: Per channel.
@@ -166,19 +167,19 @@ def assemble(
     parts = []
     for data, size in zip((train, test), sizes, strict=True):
         data = replace(data, mean=mean, std=std, augment=augment)
-        parts.append(data if size is None else data.take(balanced(data.labels, size)))
+        parts.append(data if size is None else data.take(stratified(data.labels, size)))
     train, test = parts
     held = None
     if validation:
-        rows = balanced(train.labels, round(validation * len(train)))
+        rows = stratified(train.labels, round(validation * len(train)))
         rest = torch.ones(len(train), dtype=torch.bool)
         rest[rows] = False
         held, train = train.take(rows), train.take(torch.where(rest)[0])
     return Source(train, test, int(train.labels.max()) + 1, train.shape, held)
 
 
-def balanced(labels: Tensor, count: int) -> Tensor:
-    """Positions of `count` examples, an equal share of every class, always the same ones.
+def stratified(labels: Tensor, count: int) -> Tensor:
+    """Positions of `count` examples, the same share of every class, always the same ones.
 
     Returns:
         Positions in ascending order.
@@ -187,8 +188,9 @@ def balanced(labels: Tensor, count: int) -> Tensor:
         ValueError: If there are not so many examples.
 
     Example:
-        >>> balanced(torch.tensor([0, 0, 0, 1, 1, 1]), 4).tolist().__len__()
-        4
+        >>> labels = torch.tensor([0, 0, 1, 1, 1, 1])
+        >>> labels[stratified(labels, 3)].tolist()
+        [0, 1, 1]
     """
     if not 0 < count <= len(labels):
         raise ValueError(f"{count} examples are asked for, but there are {len(labels)}.")
@@ -197,7 +199,7 @@ def balanced(labels: Tensor, count: int) -> Tensor:
     rank = torch.empty_like(order)  # of each example within its class
     for label in labels.unique():
         own = order[labels[order] == label]
-        # A class's examples are spread evenly over [0, n), so that any prefix is balanced.
+        # A class's examples are spread evenly over [0, n), so that any prefix has its share.
         rank[own] = torch.arange(len(own)) * len(labels) // len(own)
     chosen = torch.argsort(rank, stable=True)[:count]
     return chosen.sort().values

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from oblivio.data.arrays import Arrays
-from oblivio.data.source import Source, assemble, balanced
+from oblivio.data.source import Source, assemble, stratified
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,6 @@ class Digits:
         labels = torch.as_tensor(bunch.target)  # pyright: ignore[reportAttributeAccessIssue]
         data = Arrays.checked(pixels, labels)
         is_test = torch.zeros(len(data), dtype=torch.bool)
-        is_test[balanced(labels, 360)] = True
+        is_test[stratified(labels, 360)] = True
         train, test = data.take(torch.where(~is_test)[0]), data.take(torch.where(is_test)[0])
         return assemble(train, test, validation=self.validation)

@@ -1,0 +1,42 @@
+"""The main job on real images, cut to a size that tests can bear."""
+
+import os
+
+import pytest
+
+from oblivio.bench import run as bench
+from oblivio.bench.spec import Experiment
+from oblivio.bench.store import Store
+from oblivio.train import Recipe
+
+pytestmark = pytest.mark.skipif("OBLIVIO_DATA" not in os.environ, reason="OBLIVIO_DATA is not set")
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe", "least"),
+    [
+        ("mnist", Recipe(epochs=3, lr=0.1, batch_size=64, schedule="one_cycle"), 90),
+        ("cifar10", Recipe(epochs=4, lr=0.05, batch_size=64, schedule="one_cycle"), 25),
+    ],
+)
+def test_main_job_on_real_images(tmp_path, data, recipe, least):
+    experiment = Experiment(
+        data={"name": data, "train": 3000, "test": 1000},
+        model={"name": "cnn", "channels": [8, 16], "hidden": 32},
+        train=recipe,
+        scenarios=({"name": "class_wise", "label": 1},),
+        methods=({"name": "fine_tune", "recipe": {"epochs": 1, "lr": 0.05}},),
+        seeds=1,
+    ).resolved()
+    store = Store(tmp_path)
+    store.create()
+    records = bench.run(experiment, store, jobs=1, tell=lambda _: None)
+    scores = {record["cell"]["method"]["name"]: record["metrics"] for record in records}
+    assert {record["status"] for record in records} == {"done"}
+    assert scores["original"]["ta"] > least
+    assert scores["original"]["ua"] < 100
+    # A class that was never seen is never recognised, and an attack says so.
+    assert scores["retrain"]["ua"] == 100
+    assert scores["retrain"]["mia_efficacy"] > scores["original"]["mia_efficacy"]
+    assert scores["retrain"]["ta"] > least
+    assert all(250 < record["split"]["forget"] < 350 for record in records)
