@@ -1,4 +1,4 @@
-"""Crop, flip and normalise: a batch at a time on tensors, against image by image in a DataLoader."""
+"""Crop, flip and normalise: a batch at a time on tensors, against image by image."""
 
 from __future__ import annotations
 

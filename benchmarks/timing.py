@@ -25,5 +25,6 @@ def seconds(work: Callable[[], object]) -> float:
 
 def ratio(a: Callable[[], object], b: Callable[[], object], *, turns: int = 7) -> float:
     """The median over turns of a's time divided by b's: the machine's drift meets both alike."""
-    a(), b()
+    a()
+    b()
     return statistics.median(seconds(a) / seconds(b) for _ in range(turns))

@@ -2,7 +2,6 @@
 
 import torch
 from sklearn.datasets import load_breast_cancer
-from sklearn.model_selection import train_test_split
 from torch import nn
 
 from oblivio import Origin, Recipe, Run, Trial, as_data, unlearn
@@ -13,10 +12,10 @@ from oblivio.metrics.accuracy import Accuracy
 from oblivio.scenarios.random import Random
 
 table, diagnosis = load_breast_cancer(return_X_y=True)
-parts = train_test_split(table, diagnosis, test_size=0.3, random_state=0, stratify=diagnosis)
-mean, spread = parts[0].mean(0), parts[0].std(0)
-rows, new_rows = (torch.tensor((x - mean) / spread, dtype=torch.float32) for x in parts[:2])
-train, test = as_data((rows, torch.tensor(parts[2]))), as_data((new_rows, torch.tensor(parts[3])))
+table = (table - table.mean(0)) / table.std(0)
+x, y = torch.tensor(table, dtype=torch.float32), torch.tensor(diagnosis)
+order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+train, test = as_data((x[order[:400]], y[order[:400]])), as_data((x[order[400:]], y[order[400:]]))
 
 
 def network() -> nn.Module:
@@ -26,10 +25,10 @@ def network() -> nn.Module:
 origin = Origin(network, Recipe(epochs=60, lr=0.05, batch_size=32), seed=0)
 run = Run.on("cpu", origin=origin)
 model = origin.make(train, run)
-split = Random(count=20)(train, seed=0)
+split = Random(count=80)(train, seed=0)
 
 print(f"{len(split.forget)} of {len(train)} patients are to be forgotten (split {split.digest})")
-ascent = GradientAscent(Recipe(epochs=5, lr=0.01, batch_size=20, weight_decay=0.0))
+ascent = GradientAscent(Recipe(epochs=5, lr=0.05, batch_size=80, weight_decay=0.0))
 for method in (Original(), Retrain(), ascent):
     outcome = unlearn(method, model, split, run)
     scores = Accuracy()(Trial(model, outcome.model, split, test), run)

@@ -500,6 +500,11 @@ class Outputs(NamedTuple):
     labels: Int64[Tensor, " n"]
 
 
+def convolves(model: nn.Module) -> bool:
+    """Whether a model has two-dimensional convolutions, for which storing channels last pays."""
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
 @torch.no_grad()
 def predict(model: nn.Module, data: Data, *, batch_size: int | None = None) -> Outputs:
     """The model's logits over all of the data: eval mode, no augmentation, in the data's order.
@@ -517,7 +522,7 @@ def predict(model: nn.Module, data: Data, *, batch_size: int | None = None) -> O
     """
     copied = copy.deepcopy(model).eval()
     device = next((p.device for p in copied.parameters()), torch.device("cpu"))
-    wide = any(isinstance(module, nn.Conv2d) for module in copied.modules())
+    wide = convolves(copied)
     if wide:
         copied.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     rows = []

@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from oblivio.catalogue import unknown
-from oblivio.core import Data, Progress, Run, derive, predict
+from oblivio.core import Data, Progress, Run, convolves, derive, predict
 from oblivio.data.arrays import batch_starts
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
@@ -117,10 +117,7 @@ def fit(
         FloatingPointError: If the loss is no longer a finite number at the end of an epoch.
     """
     model.to(run.device).train()
-    wide = run.channels_last
-    if wide is None:
-        wide = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    layout = torch.channels_last if wide else torch.contiguous_format
+    wide = convolves(model) if run.channels_last is None else run.channels_last
     if wide:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = _optimizer(recipe, model, run)
@@ -129,39 +126,66 @@ def fit(
     learner: Any = torch.compile(model) if run.compile else model
     learner, stepper = run.fabric.setup(learner, optimizer)
     part = (run.fabric.global_rank, run.fabric.world_size)
-    best: tuple[float, dict[str, Tensor]] | None = None
+    best = Best()
 
     for epoch in range(recipe.epochs):
         seed = derive(run.seed, "epoch", epoch)
-        last = torch.tensor(0.0)
+        value, share = torch.tensor(0.0), 1.0
         for inputs, labels, share in data.batches(
             recipe.batch_size, shuffle=seed, augment=recipe.augment, part=part
         ):
             inputs = inputs.to(run.device, non_blocking=True)
             if wide and inputs.ndim == 4:
-                inputs = inputs.contiguous(memory_format=layout)
-            last = loss(learner(inputs), labels.to(run.device, non_blocking=True))
-            if stop is not None and stop(float(last.detach())):
-                return model.eval()
-            run.fabric.backward(last * share if part[1] > 1 else last)
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            value = loss(learner(inputs), labels.to(run.device, non_blocking=True))
+            if stop is not None and stop(_over_all(value, share, run)):
+                return _finished(model, best)
+            run.fabric.backward(value * share if part[1] > 1 else value)
             stepper.step()
             stepper.zero_grad(set_to_none=True)
             schedule.step()
-        value = float(last.detach())
-        if not math.isfinite(value):
+        last = _over_all(value, share, run)
+        if not math.isfinite(last):
             raise FloatingPointError(
-                f"The loss is {value} after epoch {epoch + 1} of {recipe.epochs}: the learning "
+                f"The loss is {last} after epoch {epoch + 1} of {recipe.epochs}: the learning "
                 f"rate {recipe.lr:g} is too high, or the data are not scaled."
             )
-        run.tell(Progress(epoch + 1, recipe.epochs, value))
+        run.tell(Progress(epoch + 1, recipe.epochs, last))
         if validation is not None:
-            logits, truth = predict(model, validation)
-            right = float((logits.argmax(1) == truth).double().mean())
-            if best is None or right > best[0]:
-                best = right, copy.deepcopy(model.state_dict())
-    if best is not None:
-        model.load_state_dict(best[1])
+            best.judge(model, validation, run)
+    return _finished(model, best)
+
+
+def _over_all(value: Tensor, share: float, run: Run) -> float:
+    """The mean loss over the whole batch, of which this process may hold only a part."""
+    value = value.detach()
+    if run.fabric.world_size > 1:
+        value = run.fabric.all_reduce(value * share, reduce_op="mean")  # pyright: ignore[reportAssignmentType]
+    return float(value)
+
+
+def _finished(model: nn.Module, best: Best) -> nn.Module:
+    """The model with its best weights, laid out as usual, in eval mode."""
+    if best.state is not None:
+        model.load_state_dict(best.state)
+    model.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     return model.eval()
+
+
+@dataclass
+class Best:
+    """The weights of the epoch with the best validation accuracy so far."""
+
+    accuracy: float = -1.0
+    state: dict[str, Tensor] | None = None
+
+    def judge(self, model: nn.Module, validation: Data, run: Run) -> None:
+        """Keep the model's weights if they are better than any before, by the first process."""
+        logits, truth = predict(model, validation)
+        right = float((logits.argmax(1) == truth).double().mean())
+        right = run.fabric.broadcast(right) if run.fabric.world_size > 1 else right
+        if right > self.accuracy:
+            self.accuracy, self.state = right, copy.deepcopy(model.state_dict())
 
 
 def _optimizer(recipe: Recipe, model: nn.Module, run: Run) -> Optimizer:

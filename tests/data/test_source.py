@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from oblivio.catalogue import find, names
 from oblivio.data.arrays import Arrays, Augment
-from oblivio.data.source import Source, assemble, stratified, load, root
+from oblivio.data.source import Source, assemble, load, root, stratified
 
 real = pytest.mark.skipif(not os.environ.get("OBLIVIO_DATA"), reason="OBLIVIO_DATA is not set")
 

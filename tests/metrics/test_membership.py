@@ -201,6 +201,17 @@ def test_repeating_all_points_is_a_larger_penalty() -> None:
     assert tripled == attack_rate(members, nonmembers, targets, penalty=6.0)
 
 
+def test_does_not_go_in_circles() -> None:
+    """A pile at 1 and a small one near 0: with seed 393, Mehrotra's own steps never end."""
+    for seed in range(340, 400):
+        random = np.random.default_rng(seed)
+        n, m = random.integers(1, 300, 2)
+        members = np.append(np.ones(n * 30), random.random(3))
+        nonmembers = np.append(np.ones(m), random.random(m) * 10 ** random.uniform(-6, -2))
+        targets = torch.tensor([0.0, 1.0])
+        assert attack_rate(torch.from_numpy(members), torch.from_numpy(nonmembers), targets) >= 0
+
+
 # --- The attack, against what is known ----------------------------------------------------------
 
 
