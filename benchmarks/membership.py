@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from oblivio.core import Outputs, Run, Split, Trial
 from oblivio.data.arrays import Arrays
-from oblivio.metrics.membership import Membership, attack_rate
+from oblivio.metrics._attack import attack_rate
+from oblivio.metrics.membership import Membership
 
 
 def rows() -> list[dict[str, str | bool]]:

@@ -10,6 +10,8 @@ from oblivio.methods.retrain import Retrain
 from oblivio.metrics.accuracy import Accuracy
 from oblivio.metrics.membership import Membership
 
+torch.set_num_threads(1)  # small networks are fastest so
+
 # Your data: any pair of tensors, or any map-style Dataset of (input, label).
 images, labels = load_digits(return_X_y=True)
 inputs, targets = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)

@@ -11,6 +11,8 @@ from oblivio.methods.retrain import Retrain
 from oblivio.metrics.accuracy import Accuracy
 from oblivio.scenarios.random import Random
 
+torch.set_num_threads(1)  # small networks are fastest so
+
 table, diagnosis = load_breast_cancer(return_X_y=True)
 table = (table - table.mean(0)) / table.std(0)
 x, y = torch.tensor(table, dtype=torch.float32), torch.tensor(diagnosis)
@@ -28,7 +30,7 @@ model = origin.make(train, run)
 split = Random(count=80)(train, seed=0)
 
 print(f"{len(split.forget)} of {len(train)} patients are to be forgotten (split {split.digest})")
-ascent = GradientAscent(Recipe(epochs=5, lr=0.05, batch_size=80, weight_decay=0.0))
+ascent = GradientAscent(Recipe(epochs=20, lr=0.3, batch_size=80, weight_decay=0.0))
 for method in (Original(), Retrain(), ascent):
     outcome = unlearn(method, model, split, run)
     scores = Accuracy()(Trial(model, outcome.model, split, test), run)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from oblivio.core import Outputs, Run, Split, Trial, predict
 from oblivio.data.arrays import Arrays
-from oblivio.metrics.membership import Membership, attack_rate, features, modified_entropy
+from oblivio.metrics._attack import attack_rate
+from oblivio.metrics.membership import Membership, features, modified_entropy
 from oracles_membership import plain_modified_entropy, plain_svc_rate, plain_svc_values
 
 Three = tuple[Tensor, Tensor, Tensor]
@@ -134,7 +135,7 @@ def test_agrees_with_the_plain_classifier(name: str) -> None:
 def test_runs_change_little(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     three = world(name, 10_000, 6000)
     merged = attack_rate(*three)
-    monkeypatch.setattr("oblivio.metrics.membership.RUNS", 10**9)
+    monkeypatch.setattr("oblivio.metrics._attack.RUNS", 10**9)
     assert merged == pytest.approx(attack_rate(*three), abs=0.05)
 
 
@@ -152,7 +153,7 @@ def test_agrees_on_whole_vectors(classes: int, within: float, margin: float) -> 
 def test_grid_changes_vectors_little(monkeypatch: pytest.MonkeyPatch) -> None:
     three = (vectors(6000, 10, 8, 1.5, 0), vectors(6000, 10, 6, 2, 1), vectors(4000, 10, 7, 2, 2))
     merged = attack_rate(*three)
-    monkeypatch.setattr("oblivio.metrics.membership.RUNS", 10**9)
+    monkeypatch.setattr("oblivio.metrics._attack.RUNS", 10**9)
     assert merged == pytest.approx(attack_rate(*three), abs=0.05)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 import oblivio
@@ -260,7 +261,8 @@ def run_cell(cell: Cell, store: Store, tell: Listener) -> None:
     tell(Event(task, "start"))
     record: Record = {"key": cell.key, "status": "done", "cell": cell.described}
     try:
-        with seeded(derive(cell.seed, cell.key)):
+        threads = cell.experiment.engine.threads  # NumPy's threads; torch's are set with the data
+        with threadpool_limits(threads), seeded(derive(cell.seed, cell.key)):
             record |= _forget_and_judge(cell, noisy, _progress(task, tell))
     except NotApplicable as reason:
         record |= {"status": "skipped", "reason": str(reason)}
