@@ -369,14 +369,15 @@ def test_members_and_nonmembers_are_as_many(
 ) -> None:
     sizes = []
 
-    def record(members: Tensor, nonmembers: Tensor, targets: Tensor, *, penalty: float) -> float:
-        sizes.append((len(members), len(nonmembers), len(targets)))
-        return penalty
+    def record(members: Tensor, nonmembers: Tensor, *, penalty: float) -> Callable[[Tensor], float]:
+        sizes.append((len(members), len(nonmembers)))
+        return lambda _: penalty
 
-    monkeypatch.setattr("oblivio.metrics.membership.attack_rate", record)
+    monkeypatch.setattr("oblivio.metrics.membership.attack", record)
     parts = guesses(50, 5, 4, 0), guesses(retained, 5, 5, 1), guesses(tested, 5, 3, 2)
-    assert set(Membership(penalty=7.0)(trial_of(*parts), run).values()) == {7}
-    assert sizes == [(100, 100, 50)] * 5
+    rates = Membership(penalty=7.0)(trial_of(*parts), run)
+    assert {rate for name, rate in rates.items() if name != "mia_power"} == {7}
+    assert sizes == [(100, 100)] * 5
 
 
 def test_batch_size_plays_no_part(run: Run) -> None:
@@ -422,3 +423,17 @@ def test_correctness_is_the_error_rate_where_members_are_right(run: Run) -> None
 def test_penalty_is_checked() -> None:
     with pytest.raises(ValueError, match=r"penalty = 0\.0 must be above 0"):
         Membership(penalty=0.0)
+
+
+@pytest.mark.parametrize(("margin", "least", "most"), [(5, 45, 55), (0, 60, 100)])
+def test_power_is_what_the_plain_attack_tells_right(
+    run: Run, margin: float, least: float, most: float
+) -> None:
+    """A coin, near enough, where members and test data are alike; more where they are not."""
+    forget, retain, test = guesses(300, 4, 4, 0), guesses(600, 4, 5, 1), guesses(600, 4, margin, 2)
+    power = Membership()(trial_of(forget, retain, test), run)["mia_power"]
+    members, nonmembers = (features(part)["efficacy"] for part in (retain, test))
+    found = plain_svc_rate(members, nonmembers, nonmembers, tol=1e-6)
+    missed = plain_svc_rate(members, nonmembers, members, tol=1e-6)
+    assert power == pytest.approx((100 - missed + found) / 2, abs=1e-6)
+    assert least < power < most

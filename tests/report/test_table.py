@@ -67,6 +67,16 @@ def test_without_retrain_it_says_so():
     assert "no gaps" in printed(records)
 
 
+@pytest.mark.parametrize(("power", "warned"), [(60.0, False), (50.5, True)])
+def test_an_attack_that_is_a_coin_is_said(power, warned):
+    records = make_records(2, (RANDOM,))
+    for record in records:
+        weak = record["cell"]["method"]["name"] == "fine_tune" and record["cell"]["seed"] == 1
+        record["metrics"]["mia_power"] = power if weak else 60.0
+    text = " ".join(printed(records).split())
+    assert ("Mind the MIA of fine_tune: in a seed or more" in text) is warned
+
+
 def test_failed_and_skipped_cells_have_a_line_each():
     records = [
         make_record(

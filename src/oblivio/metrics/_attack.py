@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -69,20 +71,27 @@ def attack_rate(
     Source: Cortes & Vapnik 1995 for the classifier. LIBSVM's conventions (Chang & Lin 2011) decide
     what the formula leaves open: of several b the middle one, and ties are members.
     """
-    x = [
-        _checked(name, value)
-        for name, value in (("members", members), ("nonmembers", nonmembers), ("targets", targets))
-    ]
-    if len({part.shape[1] for part in x}) > 1:
-        raise ValueError(
-            "Members, nonmembers and targets must have the same features; their shapes are "
-            f"{tuple(members.shape)}, {tuple(nonmembers.shape)} and {tuple(targets.shape)}."
-        )
+    return attack(members, nonmembers, penalty=penalty)(targets)
+
+
+def attack(
+    members: Float[Tensor, "m ..."], nonmembers: Float[Tensor, "n ..."], *, penalty: float = 3.0
+) -> Callable[[Tensor], float]:
+    """Fit the classifier of `attack_rate` once, to judge several sets of targets.
+
+    Returns:
+        A function of targets that gives the share called non-members, in percent.
+
+    Raises:
+        ValueError: As for `attack_rate`; for the targets when the function is called.
+    """
+    x = [_checked("members", members), _checked("nonmembers", nonmembers)]
+    _same_features(*x)
     (m, m_count), (n, n_count) = _merge(x[0]), _merge(x[1])
     points, counts = np.concatenate([m, n]), np.concatenate([m_count, n_count])
     # The kernel knows differences only, and small numbers round less.
     centre = points.mean(0)
-    points, judged = points - centre, x[2] - centre
+    points = points - centre
     y = np.repeat([1.0, -1.0], [len(m), len(n)])
 
     pivots, phi = _coordinates(points, EXACT if points.shape[1] == 1 else CLOSE)
@@ -90,8 +99,24 @@ def attack_rate(
     b = _offset(phi @ w, y, counts)
     # ⟨w, φ(x)⟩ as a sum of kernels at the pivots, whose own coordinates are triangular.
     weights = solve_triangular(phi[pivots], w, lower=True, trans=1)
-    f = _kernel(judged, points[pivots]) @ weights + b
-    return 100 * int((f < -TIE).sum()) / len(f)
+
+    def rate(targets: Tensor) -> float:
+        judged = _checked("targets", targets)
+        _same_features(*x, judged)
+        f = _kernel(judged - centre, points[pivots]) @ weights + b
+        return 100 * int((f < -TIE).sum()) / len(f)
+
+    return rate
+
+
+def _same_features(*parts: Array) -> None:
+    """Check that all parts have the same number of features."""
+    if len({part.shape[1] for part in parts}) > 1:
+        shapes = ", ".join(str(part.shape) for part in parts)
+        raise ValueError(
+            "Members, nonmembers and targets must have the same features; their shapes are "
+            f"{shapes}."
+        )
 
 
 def _checked(name: str, value: Tensor) -> Array:

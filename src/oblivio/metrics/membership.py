@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from oblivio.core import Outputs, Run, Score, Trial, derive
-from oblivio.metrics._attack import attack_rate
+from oblivio.metrics._attack import attack
 
 # Smallest argument of a logarithm.
 SMALLEST = 1e-12
@@ -34,6 +34,11 @@ class Membership:
         probability:       p, the whole vector
 
     None of them is better the higher it is: the retrained model's value is the target.
+
+    The power is the share of members and of non-members that the confidence attack itself tells
+    right, on average of the two, on the data it was fitted to: 50 is a coin. Where a model treats
+    members and test data alike, nothing decides which side of a threshold the attack calls members,
+    and its answer on D_f can be anything from 0 to 100: mind the power before the efficacy.
 
     Args:
         penalty: The C of the classifier.
@@ -62,6 +67,9 @@ class Membership:
         "mia_probability": Score(
             "MIA probability", "%", "retrain", "forget set called unseen, by all probabilities"
         ),
+        "mia_power": Score(
+            "MIA power", "%", "retrain", "what the confidence attack tells right; 50 is a coin"
+        ),
     }
 
     def __post_init__(self) -> None:
@@ -69,7 +77,7 @@ class Membership:
             raise ValueError(f"penalty = {self.penalty} must be above 0.")
 
     def __call__(self, trial: Trial, run: Run) -> Mapping[str, float]:
-        """The five percentages."""
+        """The six percentages."""
         if len(trial.unseen) == 0:
             raise ValueError(
                 f"All {len(trial.test)} test examples belong to classes that are forgotten as a "
@@ -81,12 +89,13 @@ class Membership:
         members = features(_sample(trial.on_retain, size, draw))
         nonmembers = features(_sample(trial.on_unseen, size, draw))
         targets = features(trial.on_forget)
-        return {
-            f"mia_{name}": attack_rate(
-                members[name], nonmembers[name], targets[name], penalty=self.penalty
-            )
-            for name in targets
+        attacks = {
+            name: attack(members[name], nonmembers[name], penalty=self.penalty) for name in targets
         }
+        confidence = attacks["efficacy"]
+        right = 100 - confidence(members["efficacy"]) + confidence(nonmembers["efficacy"])
+        rates = {f"mia_{name}": rate(targets[name]) for name, rate in attacks.items()}
+        return {**rates, "mia_power": right / 2}
 
 
 def _sample(outputs: Outputs, size: int, draw: torch.Generator) -> Outputs:

@@ -159,6 +159,7 @@ def _section(
         "id": name,
         "title": comparison.title,
         "summary": words.summary(comparison, results),
+        "caution": words.caution(comparison),
         "seeds": words.seeds(len(comparison.seeds)),
         "paired": comparison.row(RETRAIN) is not None,
         "rows": [

@@ -131,7 +131,8 @@ def _caption(comparison: Comparison, results: Results) -> Text:
         said.append(f"{names}: {words.direction(results.scores[own[0]])}.")
     if comparison.row(RETRAIN) is None:
         said.append("retrain has no finished record here: no gaps.")
-    return Text(" ".join(said), style="dim")
+    said.append(words.caution(comparison))
+    return Text(" ".join(filter(None, said)), style="dim")
 
 
 def unfinished_list(unfinished: Iterable[Unfinished]) -> Group:

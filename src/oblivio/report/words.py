@@ -7,6 +7,8 @@ from oblivio.bench.stats import ORIGINAL, RETRAIN, Comparison, Results, Row
 from oblivio.core import Score
 
 ABSENT = "–"
+POWER, COIN = "mia_power", 52.0
+"""The membership attack's own hit rate, and the percentage up to which its verdict may be chance."""
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -134,6 +136,27 @@ def summary(comparison: Comparison, results: Results) -> str:
     if len(comparison.seeds) < 3:
         said.append(f"This rests on {seeds(len(comparison.seeds))}: take it as a first impression.")
     return " ".join(filter(None, said))
+
+
+def caution(comparison: Comparison) -> str:
+    """A warning where the membership attack had next to nothing to learn from.
+
+    Returns:
+        A sentence, or nothing.
+    """
+    weak = {
+        row.label: min(point.value for point in row.values[POWER].points)
+        for row in comparison.rows
+        if POWER in row.values
+    }
+    weak = {label: power for label, power in weak.items() if power < COIN}
+    if not weak:
+        return ""
+    return (
+        f"Mind the MIA of {listed(list(weak))}: in a seed or more its attack told members from "
+        f"test data right in less than {COIN:.0f} % (a coin: 50), and then its verdict can be "
+        "anything."
+    )
 
 
 def _task(comparison: Comparison) -> str:
