@@ -35,6 +35,8 @@ def test_fits_and_cuts_nothing(width):
         "TA",
         "Avg gap",
         "faster",
+        "correctness",
+        "entropy",
     ):
         assert word in text
     assert re.search(r"Means over 3\s+seeds", text)

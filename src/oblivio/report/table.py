@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -40,9 +40,12 @@ def print_table(
     """
     console = console or Console()
     results = summarise(records, scores)
+    wide = console.width >= _WIDE
     for comparison in results.comparisons:
         console.print()
-        console.print(comparison_table(comparison, results, wide=console.width >= _WIDE))
+        console.print(comparison_table(comparison, results, wide=wide))
+        if others := [n for n in results.scores if n not in (*results.headline, "seconds")]:
+            console.print(others_table(comparison, results, others, wide=wide))
         console.print(_caption(comparison, results))
     if not results.comparisons:
         console.print("No cell is done yet.")
@@ -62,19 +65,7 @@ def comparison_table(comparison: Comparison, results: Results, *, wide: bool = T
     Returns:
         A table; below each mean stands its gap to retrain.
     """
-    table = Table(
-        title=comparison.title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        header_style="bold",
-    )
-    table.add_column("Method", overflow="fold", min_width=15)
-    for name in results.headline:
-        score = results.scores[name]
-        table.add_column(f"{score.label} {score.unit}", justify="right")
+    table = _table(comparison.title, results, results.headline)
     if results.headline:
         table.add_column("Avg gap", justify="right", no_wrap=True)
     table.add_column("Time", justify="right", no_wrap=True)
@@ -83,16 +74,61 @@ def comparison_table(comparison: Comparison, results: Results, *, wide: bool = T
     return table
 
 
-def _cells(row: Row, results: Results, wide: bool) -> list[RenderableType]:
-    """A method's cells."""
+def others_table(
+    comparison: Comparison, results: Results, names: Sequence[str], *, wide: bool = True
+) -> Table:
+    """One scenario: the scores that do not make up the average gap.
+
+    Args:
+        comparison: The scenario.
+        results: What it belongs to.
+        names: The scores.
+        wide: Whether there is room for two decimals.
+
+    Returns:
+        A table; below each mean stands its gap to retrain.
+    """
+    table = _table(None, results, names)
+    for row in comparison.rows:
+        table.add_row(*_score_cells(row, names, wide), end_section=row.name == RETRAIN)
+    return table
+
+
+def _table(title: str | None, results: Results, names: Sequence[str]) -> Table:
+    """An empty table: the method, and a column for each score."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="bold",
+    )
+    table.add_column("Method", overflow="fold", min_width=15)
+    for name in names:
+        score = results.scores[name]
+        head = f"{score.label} {score.unit}"
+        table.add_column(head.replace(" ", "\n") if " " in score.label else head, justify="right")
+    return table
+
+
+def _score_cells(row: Row, names: Sequence[str], wide: bool) -> list[RenderableType]:
+    """A method's name and scores."""
     digits, rival = 2 if wide else 1, row.name == RETRAIN
     cells: list[RenderableType] = [Text(row.label, style="bold" if rival else "")]
-    for name in results.headline:
+    for name in names:
         gap = None if rival else row.gaps.get(name)
         beside = "" if gap is None else f"Δ {words.number(gap.mean, digits)}"
         cells.append(_stacked(_spread(row.values.get(name), wide), beside))
+    return cells
+
+
+def _cells(row: Row, results: Results, wide: bool) -> list[RenderableType]:
+    """A method's cells in the main table."""
+    cells = _score_cells(row, results.headline, wide)
     if results.headline:
-        cells.append(_stacked(_spread(None if rival else row.gap, wide)))
+        cells.append(_stacked(_spread(None if row.name == RETRAIN else row.gap, wide)))
     seconds = row.values.get("seconds")
     time = words.ABSENT if seconds is None else words.duration(seconds.mean)
     pace = "" if row.rte is None or row.name in (ORIGINAL, RETRAIN) else words.speed(row.rte)

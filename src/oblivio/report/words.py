@@ -8,7 +8,7 @@ from oblivio.core import Score
 
 ABSENT = "–"
 POWER, COIN = "mia_power", 52.0
-"""The membership attack's own hit rate, and the percentage up to which its verdict may be chance."""
+"""The membership attack's own hit rate, and the percentage below which it may be a coin."""
 
 
 def number(value: float, digits: int = 2) -> str:
