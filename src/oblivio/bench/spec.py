@@ -18,7 +18,7 @@ from oblivio.train import Recipe
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 Table = dict[str, Any]
 """A TOML table: `name`, and the settings of what is named."""
