@@ -97,6 +97,16 @@ def test_report_leaves_records_of_other_settings_out(oblivio_says, tiny):
     assert "4 records of other settings" in out
 
 
+def test_report_needs_neither_the_device_nor_the_users_code(oblivio_says, tiny):
+    oblivio_says("run", tiny, "--jobs", 1)
+    settings = tiny.parent / "runs" / "tiny" / "experiment.toml"
+    text = settings.read_text().replace('device = "cpu"', 'device = "cuda"')
+    settings.write_text(text.replace('name = "mlp"', 'name = "gone:network"'))
+    status, out, err = oblivio_says("report", settings.parent)
+    assert status == 0, err
+    assert "retrain" in out
+
+
 def test_a_failed_cell_is_exit_status_1(oblivio_says, tiny):
     mad = '\n[[methods]]\nname = "fine_tune"\nrecipe = { lr = 1e30 }\n'
     tiny.write_text(TINY + mad)

@@ -93,6 +93,8 @@ def run(
 
     Results are kept: what is done is not done again.
     """
+    from dataclasses import asdict
+
     from rich.console import Console
 
     if data is not None:
@@ -125,7 +127,7 @@ def run(
     else:
         console.print(f"Nothing to do: all {len(plan.done)} cells of {asked.name} are done.")
         records = [r for cell in plan.done if (r := store.read_record(cell.key))]
-    _tell(console, folder, records, asked)
+    _tell(console, folder, records, asdict(asked))
     if any(record["status"] == "failed" for record in records):
         raise typer.Exit(1)
 
@@ -142,12 +144,12 @@ def report(
 
     if not (folder / "experiment.toml").is_file():
         raise FileNotFoundError(f"{folder} is no folder of results: it has no experiment.toml.")
-    asked = spec.read(folder / "experiment.toml")
+    asked = spec.written(folder / "experiment.toml")
     store = Store(folder, warn=lambda text: _say(text, "yellow"))
     found = {record["key"]: record for record in store.records()}
-    records = [found[cell.key] for cell in asked.cells() if cell.key in found]
+    records = [found[key] for key in asked.pop("keys") if key in found]
     if not records:
-        raise FileNotFoundError(f"{folder} holds no records of the experiment {asked.name}.")
+        raise FileNotFoundError(f"{folder} holds no records of the experiment {asked['name']}.")
     console = Console()
     if len(found) > len(records):
         console.print(
@@ -288,12 +290,10 @@ def _print_cells(console: Console, asked: Experiment, plan: Any) -> None:
     console.print(f"{len(plan.done)} done, {len(plan.left)} left")
 
 
-def _tell(console: Console, folder: Path, records: list[Record], asked: Experiment) -> None:
-    from dataclasses import asdict
-
+def _tell(console: Console, folder: Path, records: list[Record], settings: dict[str, Any]) -> None:
     from oblivio.report.page import write_page
     from oblivio.report.table import print_table
 
     print_table(records, console)
-    page = write_page(folder, records, asdict(asked))
+    page = write_page(folder, records, settings)
     console.print(f"report: [bold]{page}[/]", highlight=False)

@@ -283,6 +283,7 @@ def read(source: str | Path, *, device: str | None = None) -> Experiment:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}.") from error
+    table.pop("keys", None)  # a resolved file may be run again
     # What a file says of the user's own code is looked for beside the file, and where one stands.
     for folder in (str(path.parent.resolve()), str(Path.cwd())):
         if folder not in sys.path:
@@ -299,7 +300,11 @@ def read(source: str | Path, *, device: str | None = None) -> Experiment:
 
 
 def as_toml(experiment: Experiment) -> str:
-    """The resolved experiment as TOML; what is not set is left out, for TOML knows no null."""
+    """The resolved experiment as TOML, with the keys of its cells, by which reports find records.
+
+    Returns:
+        The text; what is not set is left out, for TOML knows no null.
+    """
     import tomli_w
 
     def present(value: Any) -> Any:
@@ -307,4 +312,23 @@ def as_toml(experiment: Experiment) -> str:
             return {k: present(v) for k, v in value.items() if v is not None}
         return [present(v) for v in value] if isinstance(value, (list, tuple)) else value
 
-    return tomli_w.dumps(present(asdict(experiment)))
+    keys = [cell.key for cell in experiment.cells()]
+    return tomli_w.dumps(present({**asdict(experiment), "keys": keys}))
+
+
+def written(path: Path) -> Table:
+    """What `as_toml` wrote, as it stands: nothing is looked up, imported or recomputed.
+
+    Returns:
+        The settings; `keys` among them.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}.") from error
+    if not isinstance(table.get("keys"), list):
+        raise ValueError(f"{path} holds no keys of cells: run the experiment once more.")
+    return table
