@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -286,6 +287,10 @@ def fit_in_process(fabric: Fabric, plans: list[Plan]) -> list[list[list[float]]]
         rows = [torch.empty_like(own) for _ in range(fabric.world_size)]
         torch.distributed.all_gather(rows, own)
         found.append([row.tolist() for row in rows])
+    # Leave the group together: a process that exits while another still talks to it may abort.
+    fabric.barrier()
+    gc.collect()
+    torch.distributed.destroy_process_group()
     return found
 
 
