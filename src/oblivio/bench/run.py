@@ -283,9 +283,9 @@ def _forget_and_judge(cell: Cell, store: Store, tell: Callable[..., None]) -> Re
     original = _original(cell, store, source, run)
     split = split_of(cell, source)
     unlearned = run.origin.fresh()  # pyright: ignore[reportOptionalMemberAccess]
+    method = choose("methods", cell.method)
     about = store.read_model(cell.key, unlearned)
     if about is None:
-        method = choose("methods", cell.method)
         outcome = unlearn(method, original, split, run)
         about = {"cell": cell.described, "seconds": outcome.seconds, "notes": dict(outcome.notes)}
         # What is judged is what was written, so that a resumed run judges the very same.
@@ -297,7 +297,7 @@ def _forget_and_judge(cell: Cell, store: Store, tell: Callable[..., None]) -> Re
         split,
         source.test,
         float(about["seconds"]),
-        choose("methods", cell.method),
+        method,
     )
     metrics: dict[str, float] = {}
     exhibits: dict[str, Any] = {}

@@ -253,9 +253,17 @@ def experiments() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
+def _parsed(path: Path) -> Table:
+    """A TOML file's contents."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}.") from error
+
+
 def title(path: Path) -> str:
     """The title of an experiment file."""
-    return tomllib.loads(path.read_text(encoding="utf-8")).get("title", "")
+    return _parsed(path).get("title", "")
 
 
 def read(source: str | Path, *, device: str | None = None) -> Experiment:
@@ -279,10 +287,7 @@ def read(source: str | Path, *, device: str | None = None) -> Experiment:
         path = experiments()[str(source)]
     if not path.is_file():
         raise FileNotFoundError(f"There is no experiment file {path}.")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file: {error}.") from error
+    table = _parsed(path)
     table.pop("keys", None)  # a resolved file may be run again
     # What a file says of the user's own code is looked for beside the file, and where one stands.
     for folder in (str(path.parent.resolve()), str(Path.cwd())):
@@ -325,10 +330,7 @@ def written(path: Path) -> Table:
     Raises:
         ValueError: If the file is damaged.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file: {error}.") from error
+    table = _parsed(path)
     if not isinstance(table.get("keys"), list):
         raise ValueError(f"{path} holds no keys of cells: run the experiment once more.")
     return table
