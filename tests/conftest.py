@@ -10,11 +10,14 @@ from jaxtyping import install_import_hook
 
 # Before the package is imported: every function that sees tensors checks its annotations.
 CHECKED = (
+    "mask",
     "core",
     "catalogue",
     "data",
     "models",
     "train",
+    "prune",
+    "curvature",
     "scenarios",
     "methods",
     "metrics",

@@ -2,7 +2,7 @@
 
 `Data` is labelled examples with stable ids, `Split` parts them into what is to be forgotten and
 what is kept, `Run` says where and with which seed, `unlearn` is the only door through which a
-method runs, and `Trial` is what a metric sees afterwards. Three protocols name families that a user
+method runs, and `Trial` is what a metric sees afterwards. Four protocols name families that a user
 chooses from: a thing of each is a frozen dataclass whose fields are its settings and whose call is
 the algorithm.
 """
@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+
+from oblivio.mask import Mask
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -210,7 +212,9 @@ class Run:
     Args:
         fabric: Device, precision and distribution. `Run.on` makes one from words.
         seed: What every random choice of the run derives from.
-        origin: How the original model came to be. Retraining, and nothing else, must have it.
+        origin: How the original model came to be. What trains anew (retraining, pruning) needs it.
+        mask: Which weights of a pruned model may differ from zero; `fit` holds it through every
+            step, and a method that changes weights without `fit` must leave the others zero.
         channels_last: Whether `fit` stores images with the channels last; None does where it pays
             (two-dimensional convolutions).
         compile: Whether `fit` compiles the model first: pays for long trainings only.
@@ -220,6 +224,7 @@ class Run:
     fabric: Fabric
     seed: int = 0
     origin: Origin | None = None
+    mask: Mask | None = None
     channels_last: bool | None = None
     compile: bool = False
     tell: Callable[[Progress | Note], None] = field(default=_silence, repr=False, compare=False)
@@ -334,7 +339,7 @@ class Origin:
         """
         with seeded(derive(self.seed, "training")):
             model = self.fresh().to(run.device)
-            own = replace(run, seed=derive(self.seed, "order"))
+            own = replace(run, seed=derive(self.seed, "order"), mask=None)
             return self.train(model, data.to(run.device), own).eval()
 
 
@@ -351,10 +356,43 @@ class Scenario(Protocol):
 
 
 @runtime_checkable
-class Method(Protocol):
-    """Makes a model forget. It may change `model`, which is its own copy, or build another."""
+class Pruner(Protocol):
+    """Chooses which weights of a model to remove.
 
-    reads: ClassVar[frozenset[Part]]
+    `sparsity` is the share of prunable weights to remove, from 0 to below 1. A `trained` pruner
+    looks at a trained model, another at one before its first step. The weights that stay go back to
+    what they were after `rewind` epochs of training (0 is before the first step).
+    """
+
+    trained: ClassVar[bool]
+
+    @property
+    def sparsity(self) -> float:
+        """The share of prunable weights to remove."""
+        ...
+
+    @property
+    def rewind(self) -> int:
+        """The epoch whose weights those that stay go back to."""
+        ...
+
+    def __call__(self, model: nn.Module, data: Data, run: Run) -> Mask:
+        """The weights of the model that stay; the model is left as it is."""
+        ...
+
+
+@runtime_checkable
+class Method(Protocol):
+    """Makes a model forget. It may change `model`, which is its own copy, or build another.
+
+    `reads` names the parts of a split that it looks at. Where the run has a mask, what the mask
+    removed must stay zero.
+    """
+
+    @property
+    def reads(self) -> frozenset[Part]:
+        """The parts of a split that the method looks at."""
+        ...
 
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
         """The model without its memory of `split.forget`."""

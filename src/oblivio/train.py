@@ -28,6 +28,7 @@ from oblivio.data.arrays import batch_starts
 OptimizerName = Literal["sgd", "adam", "adamw"]
 ScheduleName = Literal["constant", "step", "cosine", "one_cycle"]
 Loss = Callable[[Float[Tensor, "b classes"], Int64[Tensor, " b"]], Float[Tensor, ""]]
+AfterStep = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,13 @@ def fit(
     *,
     loss: Loss = F.cross_entropy,
     stop: Callable[[float], bool] | None = None,
+    after_step: AfterStep | None = None,
     validation: Data | None = None,
 ) -> nn.Module:
     """Train a model in place.
+
+    Where the run has a mask, the weights that it removes are zero before the first step and after
+    every one, whatever gradients, momentum and weight decay say.
 
     Args:
         model: Any module that gives one row of logits per example.
@@ -107,6 +112,8 @@ def fit(
         run: Where; its seed decides the order of the data and the augmentation.
         loss: Of logits and labels, a mean over the examples.
         stop: Hears the loss of every step, before it is taken, and may end the training there.
+        after_step: Called after every step, before the mask is applied, with how many steps are
+            taken and the learning rate of the last; may change the weights in place.
         validation: If given, the weights of the epoch with the best accuracy on it are kept (the
             earliest of equals), judged without augmentation.
 
@@ -115,18 +122,22 @@ def fit(
 
     Raises:
         FloatingPointError: If the loss is no longer a finite number at the end of an epoch.
+        ValueError: If the run's mask does not fit the model.
     """
     model.to(run.device).train()
     wide = convolves(model) if run.channels_last is None else run.channels_last
     if wide:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = _optimizer(recipe, model, run)
-    steps = len(batch_starts(len(data), recipe.batch_size))
-    schedule = _schedule(recipe, optimizer, steps)
+    schedule = _schedule(recipe, optimizer, len(batch_starts(len(data), recipe.batch_size)))
     learner: Any = torch.compile(model) if run.compile else model
     learner, stepper = run.fabric.setup(learner, optimizer)
     part = (run.fabric.global_rank, run.fabric.world_size)
     best = Best()
+    hold = None if run.mask is None else run.mask.holder(model)
+    if hold is not None:
+        hold()
+    taken = 0
 
     for epoch in range(recipe.epochs):
         seed = derive(run.seed, "epoch", epoch)
@@ -142,6 +153,11 @@ def fit(
                 return _finished(model, best)
             run.fabric.backward(value * share if part[1] > 1 else value)
             stepper.step()
+            taken += 1
+            if after_step is not None:
+                after_step(taken, optimizer.param_groups[0]["lr"])
+            if hold is not None:
+                hold()
             stepper.zero_grad(set_to_none=True)
             schedule.step()
         last = _over_all(value, share, run)
@@ -154,6 +170,11 @@ def fit(
         if validation is not None:
             best.judge(model, validation, run)
     return _finished(model, best)
+
+
+def count_steps(data: Data, recipe: Recipe) -> int:
+    """How many steps a training takes."""
+    return recipe.epochs * len(batch_starts(len(data), recipe.batch_size))
 
 
 def _over_all(value: Tensor, share: float, run: Run) -> float:

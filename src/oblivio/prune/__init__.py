@@ -1,1 +1,249 @@
-"""Which weights to remove, one pruner per file: `(model, data, run) -> Mask`. There is none yet."""
+"""Which weights to remove, one pruner per file, and how a pruned model comes to be.
+
+A pruner is `(model, data, run) -> Mask`. A sparse model comes to be as the dense one does, with two
+steps more:
+
+    θ_d = A(θ₀; D)            the dense training
+    m   = pruner(θ_d, D)      which weights stay
+    θ_s = A(m ⊙ θ_k; D, m)    the same training from the weights after k epochs, with the mask held
+
+`sparse` makes an `Origin` of this, so that a sparse model is retrained as it was made: by all three
+steps on what is retained, the mask included. `Pruned` runs a method on such a model.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from oblivio.core import Data, Method, Note, Origin, Part, Progress, Pruner, Run, Split, seeded
+from oblivio.mask import Mask
+
+Scores = Mapping[str, Float[Tensor, "..."]]
+"""How much each prunable weight matters, by parameter name."""
+
+
+def check_sparsity(sparsity: float) -> None:
+    """Refuse a share that cannot be pruned.
+
+    Raises:
+        ValueError: If it is not from 0 to below 1.
+    """
+    if not 0 <= sparsity < 1:
+        hint = f"; {sparsity:g} % is {sparsity / 100:g}" if 1 < sparsity < 100 else ""
+        raise ValueError(
+            f"sparsity = {sparsity:g} must be a share of the weights, from 0 to below 1{hint}."
+        )
+
+
+def check_rewind(rewind: int) -> None:
+    """Refuse an epoch that does not exist.
+
+    Raises:
+        ValueError: If it is negative.
+    """
+    if rewind < 0:
+        raise ValueError(f"rewind = {rewind} must be an epoch, 0 (before the first step) or later.")
+
+
+def removed(sparsity: float, total: int) -> int:
+    """How many of `total` weights a sparsity removes: rounded to one weight, never all of them."""
+    check_sparsity(sparsity)
+    return min(round(sparsity * total), total - 1)
+
+
+def keep_largest(scores: Scores, sparsity: float) -> Mask:
+    """Keep the weights with the largest scores, compared over all layers together.
+
+    Args:
+        scores: Of every prunable weight; of equal ones, the first are removed first.
+        sparsity: The share to remove; it is met to one weight.
+
+    Returns:
+        The mask.
+
+    Raises:
+        ValueError: If the sparsity is not from 0 to below 1, or a score is NaN.
+
+    Example:
+        >>> mask = keep_largest({"w": torch.tensor([3.0, 1.0, 2.0, 4.0])}, 0.5)
+        >>> mask.keep["w"].tolist()
+        [True, False, False, True]
+    """
+    flat = torch.cat([score.detach().flatten() for score in scores.values()])
+    if bool(flat.isnan().any()):
+        raise ValueError("A weight's score is NaN: the model's weights are not finite numbers.")
+    out = removed(sparsity, len(flat))
+    keep = torch.ones_like(flat, dtype=torch.bool)
+    if out:
+        limit = flat.kthvalue(out).values
+        keep = flat > limit
+        ties = torch.where(flat == limit)[0]
+        keep[ties[len(ties) - (len(flat) - out - int(keep.sum())) :]] = True
+    parts = keep.split([score.numel() for score in scores.values()])
+    return Mask({n: k.view(s.shape) for (n, s), k in zip(scores.items(), parts, strict=True)})
+
+
+def warn_of_collapse(mask: Mask) -> None:
+    """Say which layers a mask wipes out."""
+    if mask.collapsed:
+        some = "layer" if len(mask.collapsed) == 1 else "layers"
+        warnings.warn(
+            f"Layer collapse: at a sparsity of {100 * mask.sparsity:.4g} % no weight stays in the "
+            f"{some} {', '.join(mask.collapsed)}; prune less, or with another pruner.",
+            stacklevel=3,
+        )
+
+
+# --- How a sparse model comes to be -------------------------------------------------------------
+
+
+class _Reached(Exception):
+    """A training has come as far as it should."""
+
+
+def rewound(origin: Origin, data: Data, run: Run, epochs: int) -> nn.Module:
+    """The network as it was after some epochs of its dense training on this data.
+
+    The training is begun again and left there, so that nothing needs to be remembered; it gives the
+    very weights that `origin.make` passed through.
+
+    Returns:
+        A model; with 0 epochs it has its first weights.
+
+    Raises:
+        ValueError: If the training is over before.
+    """
+    reached: list[nn.Module] = []
+    if epochs == 0:
+        return origin.fresh().to(run.device)
+
+    def train(model: nn.Module, data: Data, own: Run) -> nn.Module:
+        def listen(event: Progress | Note) -> None:
+            if isinstance(event, Progress) and event.done == epochs:
+                reached.append(copy.deepcopy(model))
+                raise _Reached
+
+        try:
+            origin.train(model, data, replace(own, tell=listen))
+        except _Reached:
+            return reached[0]
+        raise ValueError(
+            f"The weights are to be rewound to epoch {epochs}, but the training is over before: "
+            f"give the pruner a smaller `rewind`."
+        )
+
+    made = replace(origin, train=train).make(data, run)
+    return made.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+
+
+def sparse(origin: Origin, pruner: Pruner, trained: nn.Module | None = None) -> Origin:
+    """How a pruned model comes to be, from how the dense one does.
+
+    Args:
+        origin: Of the dense model.
+        pruner: What chooses the weights that stay.
+        trained: The dense model as `origin` makes it on the very data that the result is made on,
+            if it is there already; it saves a training.
+
+    Returns:
+        An origin; what it makes is the dense training, the pruning and the sparse training.
+    """
+
+    def train(model: nn.Module, data: Data, run: Run) -> nn.Module:
+        if not pruner.trained:
+            dense = origin.fresh().to(run.device)
+        elif trained is not None:
+            dense = copy.deepcopy(trained).to(run.device)
+        else:
+            dense = origin.make(data, run)
+        with seeded(run.seed):
+            mask = pruner(dense, data, replace(run, origin=origin))
+        warn_of_collapse(mask)
+        start = rewound(origin, data, run, pruner.rewind)
+        model.load_state_dict(start.state_dict())
+        with seeded(run.seed):
+            return origin.train(model, data, replace(run, mask=mask))
+
+    return replace(origin, train=train)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Prune first, then unlearn: a method on a sparse model, whose zeros stay zero.
+
+    The model that comes in is the sparse original, made by `origin` or `prepare` before anyone asks
+    to forget. Retraining repeats all that made it, on what is retained: neither mask nor weights
+    then owe anything to the forgotten data.
+
+    Args:
+        pruner: What made the model sparse.
+        method: What forgets.
+
+    Source: Jia et al. 2023, section 4. There retraining keeps the original's mask, which has seen
+    the forget set; here it finds its own.
+    """
+
+    pruner: Pruner
+    method: Method
+
+    @property
+    def reads(self) -> frozenset[Part]:
+        """What the inner method reads."""
+        return self.method.reads
+
+    def origin(self, dense: Origin, trained: nn.Module | None = None) -> Origin:
+        """How the sparse original comes to be; see `sparse`."""
+        return sparse(dense, self.pruner, trained)
+
+    def prepare(self, model: nn.Module, data: Data, run: Run) -> nn.Module:
+        """The sparse original of a trained dense model, on all of its training data.
+
+        Returns:
+            A new model.
+
+        Raises:
+            ValueError: If the run does not say how the dense model came to be.
+        """
+        return self.origin(_dense(run), model).make(data, run)
+
+    def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
+        """Run the method with the model's zeros held.
+
+        Returns:
+            The unlearned model.
+
+        Raises:
+            ValueError: If the model is not as sparse as the pruner makes it, or the method fills
+                weights in that were removed.
+        """
+        mask = Mask.of(model)
+        least = removed(self.pruner.sparsity, mask.total)
+        if mask.total - mask.kept < least:
+            raise ValueError(
+                f"{mask.total - mask.kept} of the model's {mask.total} prunable weights are zero, "
+                f"but it should be pruned to {least}: make it with Pruned.prepare beforehand."
+            )
+        origin = None if run.origin is None else self.origin(run.origin)
+        result = self.method(model, split, replace(run, mask=mask, origin=origin))
+        if Mask.of(result).kept > mask.total - least:
+            raise ValueError(
+                f"{type(self.method).__name__} fills in weights that were pruned: it must leave "
+                f"zero what run.mask removes."
+            )
+        return result
+
+
+def _dense(run: Run) -> Origin:
+    if run.origin is None:
+        raise ValueError(
+            "Pruning trains the model again and must know how it was made: give the run its "
+            "origin, Run.on(origin=Origin(build, recipe, seed))."
+        )
+    return run.origin
