@@ -107,6 +107,21 @@ def test_report_needs_neither_the_device_nor_the_users_code(oblivio_says, tiny):
     assert "retrain" in out
 
 
+def test_a_folder_of_experiments_is_a_suite(oblivio_says, tiny):
+    suite = tiny.parent / "suite"
+    suite.mkdir()
+    for name in ("one", "two"):
+        (suite / f"{name}.toml").write_text(TINY.replace("seeds = 2", "seeds = 1"))
+    status, _, err = oblivio_says("run", suite, "--jobs", 1)
+    assert status == 0, err
+    folder = tiny.parent / "runs" / "suite"
+    assert {path.name for path in folder.iterdir()} == {"one", "two", "models"}
+    for name in ("one", "two"):
+        (folder / name / "report.html").unlink()
+    assert oblivio_says("report", folder)[0] == 0
+    assert (folder / "two" / "report.html").is_file()
+
+
 def test_a_failed_cell_is_exit_status_1(oblivio_says, tiny):
     mad = '\n[[methods]]\nname = "fine_tune"\nrecipe = { lr = 1e30 }\n'
     tiny.write_text(TINY + mad)
@@ -195,3 +210,22 @@ def test_bad_forget_sets_are_one_sentence(oblivio_says, tiny, scenario, said):
     status, _, err = oblivio_says("run", tiny)
     assert status == 2
     assert said in err
+
+
+@pytest.mark.parametrize(
+    ("pruner", "said"),
+    [
+        ('name = "magnitude"\nsparsity = 95.0', "95 % is 0.95"),
+        ('name = "magnitude"\nsparsity = 1.0', "from 0 to below 1"),
+        ('name = "magnitude"\nsparsity = -0.1', "from 0 to below 1"),
+        ('name = "magnitude"\nrewind = -1', "rewind = -1"),
+        ('name = "magnitude"\nrewind = 8', "only 2 epochs"),
+        ('name = "magnitud"', "Did you mean magnitude"),
+    ],
+)
+def test_bad_pruners_are_one_sentence(oblivio_says, tiny, pruner, said):
+    tiny.write_text(TINY + f"\n[[pruners]]\n{pruner}\n")
+    status, _, err = oblivio_says("run", tiny)
+    assert status == 2
+    assert said in err
+    assert len(err.strip().splitlines()) == 1

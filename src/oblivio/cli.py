@@ -72,7 +72,10 @@ def _common(
 @app.command()
 def run(
     experiment: Annotated[
-        str, typer.Argument(help="An experiment's name (see `oblivio list`) or a TOML file.")
+        str,
+        typer.Argument(
+            help="An experiment's name (see `oblivio list`), a TOML file, or a folder of them."
+        ),
     ] = "digits",
     out: Annotated[
         Optional[Path], typer.Option(help="Folder of results; runs/NAME if not given.")  # ruff: ignore[non-pep604-annotation-optional]
@@ -93,26 +96,54 @@ def run(
 
     Results are kept: what is done is not done again.
     """
-    from dataclasses import asdict
-
     from rich.console import Console
 
     if data is not None:
         if not data.is_dir():
             raise FileNotFoundError(f"There is no folder of data sets {data}.")
         os.environ["OBLIVIO_DATA"] = str(data.resolve())
-    from oblivio.bench import run as bench
     from oblivio.bench import spec
+
+    console = Console()
+    members = spec.members(experiment)
+    asked = [spec.read(member, device=device) for member in members]
+    several = members != [experiment]
+    failed = False
+    for one in asked:
+        folder, shared = _folders(one.name, experiment if several else None, out)
+        failed |= _run_one(console, one, folder, shared, jobs, dry)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _folders(name: str, suite: str | None, out: Path | None) -> tuple[Path, Path | None]:
+    """Where an experiment's results are, and the models that it shares with others of its suite."""
+    if suite is not None:
+        own = (out or Path("runs") / Path(suite).name) / Path(name).name
+        return own, own.parent / "models"
+    if out is None and "/" in name:
+        return Path("runs") / name, Path("runs") / Path(name).parent / "models"
+    return out or Path("runs") / name, None
+
+
+def _run_one(
+    console: Console, asked: Experiment, folder: Path, shared: Path | None, jobs: int, dry: bool
+) -> bool:
+    """Run one experiment and tell of it.
+
+    Returns:
+        Whether a cell failed.
+    """
+    from dataclasses import asdict
+
+    from oblivio.bench import run as bench
     from oblivio.bench.store import Store
 
-    asked = spec.read(experiment, device=device)
-    folder = out or Path("runs") / asked.name
-    console = Console()
-    store = Store(folder, warn=lambda text: _say(text, "yellow"))
+    store = Store(folder, shared, warn=lambda text: _say(text, "yellow"))
     plan = bench.plan(asked, store)
     if dry:
         _print_cells(console, asked, plan)
-        return
+        return False
     store.create()
     if plan.left:
         bench.check(asked)
@@ -128,8 +159,7 @@ def run(
         console.print(f"Nothing to do: all {len(plan.done)} cells of {asked.name} are done.")
         records = [r for cell in plan.done if (r := store.read_record(cell.key))]
     _tell(console, folder, records, asdict(asked))
-    if any(record["status"] == "failed" for record in records):
-        raise typer.Exit(1)
+    return any(record["status"] == "failed" for record in records)
 
 
 @app.command()
@@ -139,18 +169,25 @@ def report(
     """Write the report of a folder again, from its records alone."""
     from rich.console import Console
 
+    found = [folder] if (folder / "experiment.toml").is_file() else []
+    found = found or sorted(path.parent for path in folder.glob("*/experiment.toml"))
+    if not found:
+        raise FileNotFoundError(f"{folder} is no folder of results: it has no experiment.toml.")
+    for one in found:
+        _report_one(Console(), one)
+
+
+def _report_one(console: Console, folder: Path) -> None:
+    """Write one folder's report again."""
     from oblivio.bench import spec
     from oblivio.bench.store import Store
 
-    if not (folder / "experiment.toml").is_file():
-        raise FileNotFoundError(f"{folder} is no folder of results: it has no experiment.toml.")
     asked = spec.written(folder / "experiment.toml")
     store = Store(folder, warn=lambda text: _say(text, "yellow"))
     found = {record["key"]: record for record in store.records()}
     records = [found[key] for key in asked.pop("keys") if key in found]
     if not records:
         raise FileNotFoundError(f"{folder} holds no records of the experiment {asked['name']}.")
-    console = Console()
     if len(found) > len(records):
         console.print(
             f"{len(found) - len(records)} records of other settings lie in {folder} too; "
@@ -281,11 +318,14 @@ def _display(console: Console, plan: Any) -> _Display:
 def _print_cells(console: Console, asked: Experiment, plan: Any) -> None:
     from rich.table import Table
 
-    table = Table("cell", "scenario", "method", "seed", "state", box=None, padding=(0, 2, 0, 0))
+    columns = ("cell", "scenario", "method", "original", "state")
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     done = {cell.key for cell in plan.done}
     for cell in asked.cells():
         state = "[green]done[/]" if cell.key in done else "left"
-        table.add_row(cell.key, cell.scenario["name"], cell.method["name"], str(cell.seed), state)
+        original = ", ".join(cell.about_original)
+        table.add_row(cell.key, cell.scenario["name"], cell.method["name"], original, state)
+    console.print(f"[bold]{asked.name}[/] {asked.title}", highlight=False)
     console.print(table)
     console.print(f"{len(plan.done)} done, {len(plan.left)} left")
 

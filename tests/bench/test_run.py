@@ -10,9 +10,13 @@ from dataclasses import replace
 
 import pytest
 
+from laws import assert_same_state
 from oblivio.bench import run as bench
 from oblivio.bench.spec import Experiment, as_toml
 from oblivio.bench.store import Store
+from oblivio.catalogue import choose
+from oblivio.mask import Mask
+from oblivio.prune import sparse
 from oblivio.train import Recipe
 
 TINY = Experiment(
@@ -104,6 +108,81 @@ def test_damaged_files_are_made_again_and_it_is_said(tmp_path, reference, kind):
     assert any("damaged" in text for text in said)
     assert numbers(records) == numbers(reference)
     assert len(store.records()) == 6
+
+
+PRUNED = replace(
+    TINY,
+    train=replace(TINY.train, epochs=2),
+    scenarios=TINY.scenarios[1:],
+    pruners=({"name": "magnitude", "sparsity": 0.8, "rewind": 1},),
+    metrics=({"name": "accuracy"},),
+).resolved()
+
+
+def test_a_pruned_original_is_made_as_its_retrained_rival_is(tmp_path):
+    records, _ = done(PRUNED, tmp_path)
+    assert [record["status"] for record in records] == ["done"] * 6
+    store = Store(tmp_path)
+    for cell in PRUNED.cells():
+        source, run = bench._prepare(cell)
+        network = run.origin.fresh()
+        zeros = []
+        for key in (cell.original_key, cell.key):
+            store.read_model(key, network)
+            zeros.append(Mask.of(network))
+        assert all(mask.total - mask.kept == (819 if cell.pruner else 0) for mask in zeros)
+        if cell.pruner and cell.method["name"] == "retrain":
+            made = sparse(run.origin, choose("pruners", cell.pruner))
+            whole = made.make(source.train, run)
+            store.read_model(cell.original_key, network)
+            assert_same_state(whole.state_dict(), network.state_dict())
+            alone = made.make(bench.split_of(cell, source).retain, run)
+            store.read_model(cell.key, network)
+            assert_same_state(alone.state_dict(), network.state_dict())
+
+
+def test_pruned_cells_give_the_same_numbers_in_several_processes_and_when_resumed(tmp_path):
+    one, _ = done(PRUNED, tmp_path / "one")
+    two, _ = done(PRUNED, tmp_path / "two", jobs=2)
+    assert numbers(one) == numbers(two)
+    for path in (*(tmp_path / "two" / "records").iterdir(), *(tmp_path / "two/models").iterdir()):
+        if path.stem in {cell.key for cell in PRUNED.cells()[::2]} or "models" in path.parts:
+            path.unlink()
+    again, _ = done(PRUNED, tmp_path / "two")
+    assert numbers(again) == numbers(one)
+
+
+def test_layer_collapse_is_said_by_name(tmp_path):
+    empty = {"name": "magnitude", "sparsity": 0.9999, "rewind": 0}
+    experiment = replace(
+        PRUNED, model={"name": "mlp", "hidden": [4, 4]}, pruners=(empty,), methods=()
+    ).resolved()
+    records, events = done(experiment, tmp_path)
+    said = [event.text for event in events if event.kind == "warning"]
+    assert any("collapse" in text and ".weight" in text for text in said)
+    assert all(record["status"] == "done" for record in records)
+
+
+def test_a_suite_shares_its_models(tmp_path):
+    stores = [Store(tmp_path / name, tmp_path / "models") for name in ("one", "two")]
+    for store in stores:
+        store.create()
+        bench.run(PRUNED, store, jobs=1, tell=lambda _: None)
+    assert not (tmp_path / "two" / "models").exists()
+    assert numbers(stores[0].records()) == numbers(stores[1].records())
+    assert len(stores[1].records()) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pruners": ({"name": "magnitude", "rewind": 9},)}, "rewind = 9"),
+        ({"model": {"name": "mlp", "hidden": []}}, "nothing to prune"),
+    ],
+)
+def test_what_cannot_be_pruned_is_said_before_anything_runs(change, said):
+    with pytest.raises(ValueError, match=said):
+        bench.check(replace(PRUNED, **change).resolved())
 
 
 def test_a_failing_cell_does_not_stop_the_others_and_is_tried_again(tmp_path):

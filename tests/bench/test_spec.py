@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from oblivio.bench.spec import Experiment, as_toml, experiments, read
+from oblivio.bench.spec import Experiment, as_toml, experiments, members, read
+from oblivio.catalogue import find, names
 from oblivio.train import Recipe
 
 TINY = Experiment(data={"name": "digits"}, model={"name": "mlp", "hidden": [8]}, seeds=2)
@@ -47,6 +48,40 @@ def test_key_depends_on_what_determines_the_result_and_on_nothing_else():
         {"engine": replace(TINY.engine, threads=2)},
     ):
         assert not set(keys(replace(TINY, **change))) & set(same), change
+
+
+def test_a_pruner_is_one_case_more_and_leaves_the_dense_cells_as_they_are():
+    listed = ({"name": "magnitude", "sparsity": [0.5, 0.9]}, {"name": "magnitude", "rewind": 1})
+    pruned = replace(TINY, pruners=listed).resolved()
+    assert [table["sparsity"] for table in pruned.pruners] == [0.5, 0.9, 0.95]
+    cells, dense = pruned.cells(), TINY.resolved().cells()
+    assert len(cells) == len({cell.key for cell in cells}) == 4 * len(dense)
+    assert {cell.key for cell in cells if cell.pruner is None} == {cell.key for cell in dense}
+    assert {cell.dense.key for cell in cells} == {cell.key for cell in dense}
+    assert len({cell.original_key for cell in cells}) == 4 * 2
+    sparse = next(cell for cell in cells if cell.pruner)
+    assert sparse.described["pruner"] == pruned.pruners[0]
+    assert sparse.split_axes == sparse.dense.split_axes
+    assert "pruner" not in sparse.dense.described
+
+
+def test_costly_metrics_are_measured_only_when_they_are_named():
+    costly = [n for n in names("metrics") if getattr(find("metrics", n), "costly", False)]
+    assert not {metric["name"] for metric in TINY.resolved().metrics} & set(costly)
+    for name in costly:
+        asked = replace(TINY, metrics=({"name": name},)).resolved()
+        assert [metric["name"] for metric in asked.metrics] == [name]
+
+
+def test_a_folder_stands_for_the_experiments_in_it(tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.toml").write_text(BASE)
+    assert members(str(tmp_path)) == [str(tmp_path / "a.toml"), str(tmp_path / "b.toml")]
+    assert members("digits") == ["digits"]
+    folders = {name.split("/")[0] for name in experiments() if "/" in name}
+    for folder in folders:
+        assert members(folder) == [n for n in experiments() if n.startswith(f"{folder}/")]
+        assert read(members(folder)[0]).name == members(folder)[0]
 
 
 def test_key_depends_on_the_contents_of_the_file_of_ids(tmp_path):

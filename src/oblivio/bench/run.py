@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,7 +41,9 @@ from oblivio.core import (
     unlearn,
 )
 from oblivio.data.source import Source, load
+from oblivio.mask import prunable
 from oblivio.models import factory, load_weights
+from oblivio.prune import LayerCollapse, Pruned, sparse
 from oblivio.train import fit
 
 
@@ -103,12 +106,23 @@ def run(experiment: Experiment, store: Store, *, jobs: int, tell: Listener) -> l
     write_whole(store.folder / "experiment.toml", as_toml(experiment).encode())
     left = plan(experiment, store).left
     originals = {cell.original_key: cell for cell in left}
-    quiet = Store(store.folder)
+    dense = {cell.original_key: cell for cell in (c.dense for c in left if _starts_dense(c))}
+    quiet = replace(store, warn=_quiet)
     with _processes(jobs, tell) as at_once:
-        at_once(learn, [(cell, quiet) for cell in originals.values()])
+        at_once(learn, [(cell, quiet) for cell in dense.values()])
+        at_once(learn, [(c, quiet) for key, c in originals.items() if key not in dense])
         at_once(run_cell, [(cell, quiet) for cell in left])
     found = (quiet.read_record(cell.key) for cell in experiment.cells())
     return [record for record in found if record is not None]
+
+
+def _starts_dense(cell: Cell) -> bool:
+    """Whether a cell's original is the dense one, or is pruned from it."""
+    return cell.pruner is None or choose("pruners", cell.pruner).trained
+
+
+def _quiet(_: str) -> None:
+    """Hear a warning and do nothing: processes tell of theirs as events."""
 
 
 @contextmanager
@@ -225,12 +239,13 @@ def _progress(task: str, tell: Listener) -> Callable[[Progress | Note], None]:
 
 def learn(cell: Cell, store: Store, tell: Listener) -> None:
     """Train the original of a cell's seed, unless it is there; failures are left to the cells."""
-    task = f"original · seed {cell.seed}"
-    noisy = Store(store.folder, lambda text: tell(Event(task, "warning", text)))
+    task = " · ".join(["original", *cell.about_original])
+    noisy = replace(store, warn=lambda text: tell(Event(task, "warning", text)))
     tell(Event(task, "start"))
     try:
         source, run = _prepare(cell)
-        _original(cell, noisy, source, replace(run, tell=_progress(task, tell)))
+        with _collapse_told(noisy):
+            _original(cell, noisy, source, replace(run, tell=_progress(task, tell)))
     except Exception as error:
         tell(Event(task, "failed", _sentence(error)))
     else:
@@ -240,21 +255,37 @@ def learn(cell: Cell, store: Store, tell: Listener) -> None:
 def _original(cell: Cell, store: Store, source: Source, run: Run) -> nn.Module:
     """The original as it stands on disk; made first if it is not there."""
     assert run.origin is not None
-    model = run.origin.fresh()
+    model, origin = run.origin.fresh(), run.origin
     given = cell.experiment.model.get("weights")
-    if given:
+    if given and cell.pruner is None:
         return load_weights(model, str(given).format(seed=cell.seed)).eval()
     if store.read_model(cell.original_key, model) is None:
-        made = run.origin.make(source.train, run)
+        if cell.pruner is not None:
+            trained = _original(cell.dense, store, source, run) if _starts_dense(cell) else None
+            origin = sparse(origin, choose("pruners", cell.pruner), trained)
+        made = origin.make(source.train, run)
         store.write_model(cell.original_key, made, {"cell": cell.origin})
         store.read_model(cell.original_key, model)
     return model.eval()
 
 
+@contextmanager
+def _collapse_told(store: Store) -> Generator[None]:
+    """Tell of layers that pruning wipes out; other warnings take their usual way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LayerCollapse)
+        yield
+    for told in dict.fromkeys(str(w.message) for w in caught if w.category is LayerCollapse):
+        store.warn(told)
+    for other in caught:
+        if other.category is not LayerCollapse:
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+
+
 def run_cell(cell: Cell, store: Store, tell: Listener) -> None:
     """Forget, judge, and write one record: done, failed with its traceback, or skipped."""
     task = str(cell)
-    noisy = Store(store.folder, lambda text: tell(Event(task, "warning", text)))
+    noisy = replace(store, warn=lambda text: tell(Event(task, "warning", text)))
     if complete(store.read_record(cell.key), cell.experiment):
         tell(Event(task, "done", "done by another process"))
         return
@@ -262,7 +293,8 @@ def run_cell(cell: Cell, store: Store, tell: Listener) -> None:
     record: Record = {"key": cell.key, "status": "done", "cell": cell.described}
     try:
         threads = cell.experiment.engine.threads  # NumPy's threads; torch's are set with the data
-        with threadpool_limits(threads), seeded(derive(cell.seed, cell.key)):
+        state = seeded(derive(cell.seed, cell.key))
+        with threadpool_limits(threads), state, _collapse_told(noisy):
             record |= _forget_and_judge(cell, noisy, _progress(task, tell))
     except NotApplicable as reason:
         record |= {"status": "skipped", "reason": str(reason)}
@@ -284,6 +316,8 @@ def _forget_and_judge(cell: Cell, store: Store, tell: Callable[..., None]) -> Re
     split = split_of(cell, source)
     unlearned = run.origin.fresh()  # pyright: ignore[reportOptionalMemberAccess]
     method = choose("methods", cell.method)
+    if cell.pruner is not None:
+        method = Pruned(choose("pruners", cell.pruner), method)
     about = store.read_model(cell.key, unlearned)
     if about is None:
         outcome = unlearn(method, original, split, run)
@@ -333,12 +367,20 @@ def check(experiment: Experiment) -> Source:
         The data.
 
     Raises:
-        ValueError: If a split cannot be made, or weights do not fit.
+        ValueError: If a split cannot be made, weights do not fit, or there is nothing to prune.
     """
     source = _source(canonical(experiment.data))
     cells = experiment.cells()
     _, run = _prepare(cells[0])
     network = run.origin.fresh()  # pyright: ignore[reportOptionalMemberAccess]
+    for spec in experiment.pruners:
+        prunable(network)
+        pruner = choose("pruners", spec)
+        if pruner.rewind > experiment.train.epochs:
+            raise ValueError(
+                f"pruners {spec['name']}: rewind = {pruner.rewind}, but the training has only "
+                f"{experiment.train.epochs} epochs."
+            )
     for scenario in experiment.scenarios:
         split = split_of(next(cell for cell in cells if cell.scenario == scenario), source)
         check_fit(network, split)

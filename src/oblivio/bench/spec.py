@@ -75,8 +75,10 @@ class Experiment:
         about: What the experiment shows.
         train: How the original is trained, and so how it is retrained.
         scenarios: What to forget.
+        pruners: What makes the original sparse beforehand, each one case more beside the dense
+            model, which is always there. A list of sparsities stands for one pruner each.
         methods: How to forget; `original` and `retrain` are always there.
-        metrics: What to measure; all metrics unless some are named.
+        metrics: What to measure; unless some are named, all that are not costly.
         seeds: How many, or which. A seed fixes weights, split, order and unlearning.
         engine: What computes.
         keep: Which models stay on disk: all, or only the originals.
@@ -89,6 +91,7 @@ class Experiment:
     about: str = ""
     train: Recipe = Recipe()
     scenarios: tuple[Table, ...] = ({"name": "random", "fraction": 0.1},)
+    pruners: tuple[Table, ...] = ()
     methods: tuple[Table, ...] = ()
     metrics: tuple[Table, ...] = ()
     seeds: int | tuple[int, ...] = 5
@@ -132,26 +135,30 @@ class Experiment:
             data=complete("data", self.data),
             model=model,
             scenarios=tuple(scenarios),
+            pruners=tuple(
+                complete("pruners", one) for table in self.pruners for one in _each_sparsity(table)
+            ),
             methods=tuple(complete("methods", table) for table in methods),
             metrics=tuple(
                 complete("metrics", table)
-                for table in self.metrics or [{"name": name} for name in names("metrics")]
+                for table in self.metrics or [{"name": name} for name in _cheap_metrics()]
             ),
             seeds=seeds,
             engine=self.engine.resolved(),
         )
 
     def cells(self) -> list[Cell]:
-        """Every scenario with every method and every seed, each once.
+        """Every scenario with every pruner (none first), every method and every seed, each once.
 
         Returns:
             The cells; of those that are the same to the letter, the first.
         """
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
         cells = [
-            Cell(self, scenario, method, seed)
+            Cell(self, scenario, method, seed, pruner)
             for seed in seeds
             for scenario in self.scenarios
+            for pruner in (None, *self.pruners)
             for method in self.methods
         ]
         return list({cell.key: cell for cell in cells}.values())
@@ -159,18 +166,25 @@ class Experiment:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One scenario, one method, one seed: what a record is about."""
+    """One scenario, one method, one seed, dense or pruned: what a record is about."""
 
     experiment: Experiment
     scenario: Table
     method: Table
     seed: int
+    pruner: Table | None = None
+
+    @cached_property
+    def dense(self) -> Cell:
+        """The same without pruning."""
+        return self if self.pruner is None else replace(self, pruner=None)
 
     @cached_property
     def origin(self) -> Table:
         """All that determines the original model."""
         e = self.experiment
         return {
+            **({} if self.pruner is None else {"pruner": self.pruner}),
             "version": oblivio.__version__,
             "data": e.data,
             "model": e.model,
@@ -207,7 +221,29 @@ class Cell:
         }
 
     def __str__(self) -> str:
-        return f"{self.scenario['name']} · {self.method['name']} · seed {self.seed}"
+        return " · ".join([self.scenario["name"], self.method["name"], *self.about_original])
+
+    @property
+    def about_original(self) -> list[str]:
+        """What tells the original model from the experiment's others, in words."""
+        if self.pruner is None:
+            return [f"seed {self.seed}"]
+        name = self.pruner["name"].rpartition(":")[2]
+        share = self.pruner.get("sparsity")
+        return [name if share is None else f"{name} {100 * share:g} %", f"seed {self.seed}"]
+
+
+def _each_sparsity(table: Table) -> list[Table]:
+    """A pruner's table once for each sparsity that it lists."""
+    listed = table.get("sparsity")
+    return [{**table, "sparsity": one} for one in listed] if isinstance(listed, list) else [table]
+
+
+def _cheap_metrics() -> list[str]:
+    """The metrics that need not be asked for by name."""
+    return [
+        name for name in names("metrics") if not getattr(find("metrics", name), "costly", False)
+    ]
 
 
 def complete(family: str, table: Mapping[str, Any]) -> Table:
@@ -246,11 +282,24 @@ def _digests(*files: str | None) -> dict[str, str]:
 
 
 def experiments() -> dict[str, Path]:
-    """The experiments that come with oblivio, by name."""
+    """The experiments that come with oblivio, by name; those in a folder as `folder/name`."""
     here = Path(oblivio.__file__).parent
     folders = (here / "experiments", here.parents[1] / "experiments")
     folder = next((f for f in folders if f.is_dir()), folders[0])
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    paths = sorted([*folder.glob("*.toml"), *folder.glob("*/*.toml")])
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+
+
+def members(source: str) -> list[str]:
+    """The experiments that a name or a path stands for: a folder stands for all in it.
+
+    Returns:
+        What `read` takes; `source` itself if it is no folder of experiments.
+    """
+    inside = [name for name in experiments() if name.startswith(f"{source.rstrip('/')}/")]
+    if not inside and Path(source).is_dir():
+        inside = [str(path) for path in sorted(Path(source).glob("*.toml"))]
+    return inside or [source]
 
 
 def _parsed(path: Path) -> Table:
@@ -280,11 +329,12 @@ def read(source: str | Path, *, device: str | None = None) -> Experiment:
         FileNotFoundError: If there is no such file.
         ValueError: If the name is unknown, or the file is wrong.
     """
-    path = Path(source)
+    path, name = Path(source), Path(source).stem
     if path.suffix != ".toml":
-        if str(source) not in experiments():
-            raise ValueError(unknown("experiment", str(source), experiments()))
-        path = experiments()[str(source)]
+        name = str(source)
+        if name not in experiments():
+            raise ValueError(unknown("experiment", name, experiments()))
+        path = experiments()[name]
     if not path.is_file():
         raise FileNotFoundError(f"There is no experiment file {path}.")
     table = _parsed(path)
@@ -293,7 +343,7 @@ def read(source: str | Path, *, device: str | None = None) -> Experiment:
     for folder in (str(path.parent.resolve()), str(Path.cwd())):
         if folder not in sys.path:
             sys.path.append(folder)
-    table = {"name": path.stem, **table}
+    table = {"name": name, **table}
     table["metrics"] = [{"name": m} if isinstance(m, str) else m for m in table.get("metrics", [])]
     if device is not None:
         table["engine"] = {**table.get("engine", {}), "device": device}

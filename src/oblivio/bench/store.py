@@ -30,11 +30,18 @@ class Store:
 
     Args:
         folder: Where.
+        shared: A folder of models that several experiments share; None is `models` in `folder`.
         warn: Hears one sentence for everything that is damaged.
     """
 
     folder: Path
+    shared: Path | None = None
     warn: Callable[[str], None] = field(default=_quiet, compare=False)
+
+    @property
+    def models(self) -> Path:
+        """The folder of weights."""
+        return self.shared or self.folder / "models"
 
     def create(self) -> None:
         """Make the folder.
@@ -43,9 +50,9 @@ class Store:
             PermissionError: If it cannot be made or written to.
         """
         try:
-            for part in ("records", "models"):
-                (self.folder / part).mkdir(parents=True, exist_ok=True)
-                tempfile.TemporaryFile(dir=self.folder / part).close()
+            for part in (self.folder / "records", self.models):
+                part.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=part).close()
         except OSError as error:
             raise PermissionError(
                 f"Cannot write to the folder {self.folder} ({error.strerror}): "
@@ -124,7 +131,7 @@ class Store:
         return self.folder / "records" / f"{key}.json"
 
     def _model(self, key: str) -> Path:
-        return self.folder / "models" / f"{key}.safetensors"
+        return self.models / f"{key}.safetensors"
 
 
 def write_whole(path: Path, content: bytes) -> None:

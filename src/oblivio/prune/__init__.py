@@ -90,6 +90,10 @@ def keep_largest(scores: Scores, sparsity: float) -> Mask:
     return Mask({n: k.view(s.shape) for (n, s), k in zip(scores.items(), parts, strict=True)})
 
 
+class LayerCollapse(UserWarning):
+    """A mask wipes a layer out: nothing passes through it any more."""
+
+
 def warn_of_collapse(mask: Mask) -> None:
     """Say which layers a mask wipes out."""
     if mask.collapsed:
@@ -97,6 +101,7 @@ def warn_of_collapse(mask: Mask) -> None:
         warnings.warn(
             f"Layer collapse: at a sparsity of {100 * mask.sparsity:.4g} % no weight stays in the "
             f"{some} {', '.join(mask.collapsed)}; prune less, or with another pruner.",
+            LayerCollapse,
             stacklevel=3,
         )
 
