@@ -44,7 +44,7 @@ from oblivio.data.source import Source, load
 from oblivio.mask import prunable
 from oblivio.models import factory, load_weights
 from oblivio.prune import LayerCollapse, Pruned, sparse
-from oblivio.train import fit
+from oblivio.train import Recipe, fit
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,18 @@ def _source(spec: str) -> Source:
     return load(json.loads(spec))
 
 
+@dataclass(frozen=True, eq=False)
+class Training:
+    """How an experiment trains its originals: by its recipe, keeping the best epoch."""
+
+    recipe: Recipe
+    validation: Data | None
+
+    def __call__(self, model: nn.Module, data: Data, run: Run) -> nn.Module:
+        """Train the model."""
+        return fit(model, data, self.recipe, run, validation=self.validation)
+
+
 def _prepare(cell: Cell) -> tuple[Source, Run]:
     """The data on the device, and a run that knows how the original comes to be."""
     engine, experiment = cell.experiment.engine, cell.experiment
@@ -205,10 +217,7 @@ def _prepare(cell: Cell) -> tuple[Source, Run]:
         torch.backends.cudnn.benchmark = False
     source = _source(canonical(experiment.data))
     spec = {k: v for k, v in experiment.model.items() if k != "weights"}
-
-    def train(model: nn.Module, data: Data, own: Run) -> nn.Module:
-        return fit(model, data, experiment.train, own, validation=source.validation)
-
+    train = Training(experiment.train, source.validation)
     origin = Origin(factory(spec, source.shape, source.classes), train, cell.seed)
     run = Run.on(
         engine.device,
