@@ -40,6 +40,31 @@ def test_guide_python_runs():
     assert 0 <= known["scores"]["ua"] <= 100
 
 
+def test_the_page_on_sparsity_runs(tmp_path):
+    import torch
+
+    from oblivio import Origin, Recipe, Run, Split, as_data, unlearn
+    from oblivio.mask import Mask
+
+    def make_network():
+        return torch.nn.Sequential(torch.nn.Linear(4, 20), torch.nn.ReLU(), torch.nn.Linear(20, 2))
+
+    x = torch.randn(200, 4)
+    train = as_data((x, (x[:, 0] > 0).long()))
+    known = {"train": train, "split": Split.of(train, [3, 4]), "make_network": make_network}
+    known |= {"Origin": Origin, "Recipe": Recipe, "Run": Run, "unlearn": unlearn}
+    origin = Origin(make_network, Recipe(epochs=4, batch_size=50), seed=0)
+    known["model"] = origin.make(train, Run.on("cpu"))
+    for code in blocks("docs/sparsity.md", "python"):
+        exec(compile(code, "sparsity.md", "exec"), known)
+    assert Mask.of(known["outcome"].model).kept == Mask.of(known["sparse"]).kept == 8
+    (text,) = blocks("docs/sparsity.md", "toml")
+    (tmp_path / "my.toml").write_text(
+        f'data = {{ name = "digits" }}\nmodel = {{ name = "mlp" }}\n{text}'
+    )
+    assert len(read(tmp_path / "my.toml").cells()) == 5 * 6 * 2
+
+
 def test_guide_experiment_is_valid(tmp_path):
     (text,) = blocks("docs/guide.md", "toml")
     (tmp_path / "my.toml").write_text(text)

@@ -17,7 +17,16 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Protocol,
+    cast,
+    runtime_checkable,
+)
 
 import numpy as np
 import torch
@@ -389,10 +398,8 @@ class Method(Protocol):
     removed must stay zero.
     """
 
-    @property
-    def reads(self) -> frozenset[Part]:
-        """The parts of a split that the method looks at."""
-        ...
+    if not TYPE_CHECKING:  # a class variable for most, a property for one that wraps another
+        reads: frozenset[Part]
 
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
         """The model without its memory of `split.forget`."""
@@ -490,7 +497,7 @@ def unlearn(method: Method, model: nn.Module, split: Split, run: Run | None = No
         copied = copy.deepcopy(model).to(run.device)
         check_fit(copied, split)
         view = copy.copy(split)
-        for part in {"forget", "retain"} - method.reads:
+        for part in {"forget", "retain"} - cast(Any, method).reads:
             object.__setattr__(view, part, Unread(part, name))
         run.synchronise()
         start = time.perf_counter()

@@ -17,6 +17,7 @@ import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -201,7 +202,7 @@ class Pruned:
     @property
     def reads(self) -> frozenset[Part]:
         """What the inner method reads."""
-        return self.method.reads
+        return cast(Any, self.method).reads
 
     def origin(self, dense: Origin, trained: nn.Module | None = None) -> Origin:
         """How the sparse original comes to be; see `sparse`."""
