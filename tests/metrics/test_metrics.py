@@ -28,7 +28,10 @@ RUN = Run.on("cpu")
 @pytest.mark.parametrize("law", laws.METRIC_LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", names("metrics"))
 def test_law(name: str, law: Callable[[Metric], None]) -> None:
-    law(find("metrics", name)())
+    metric = find("metrics", name)()
+    if law is laws.does_not_depend_on_the_order and getattr(metric, "costly", False):
+        pytest.skip("it trains a model, whose shuffling goes by position")
+    law(metric)
 
 
 def test_no_number_has_two_meanings() -> None:
