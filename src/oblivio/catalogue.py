@@ -43,8 +43,8 @@ def names(family: str) -> list[str]:
         Names as the command line and TOML files use them.
 
     Example:
-        >>> names("methods")
-        ['fine_tune', 'gradient_ascent', 'original', 'retrain']
+        >>> names("scenarios")
+        ['class_wise', 'items', 'random']
     """
     package = importlib.import_module(FAMILIES[family])
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_")

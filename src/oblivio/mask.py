@@ -31,6 +31,17 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         ValueError: If there are none.
     """
+    found = _prunable(model)
+    if not found:
+        kinds = sorted({type(m).__name__ for m in model.modules() if not list(m.children())})
+        raise ValueError(
+            "The model has nothing to prune: pruning removes weights of convolutions and of linear "
+            f"layers before the last; this model is made of {', '.join(kinds) or 'nothing'}."
+        )
+    return found
+
+
+def _prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
     linear = [module for _, module in layers if isinstance(module, nn.Linear)]
     spared = {id(linear[-1].weight)} if linear else set()
@@ -40,13 +51,21 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
         if isinstance(weight, nn.Parameter) and id(weight) not in spared:
             spared.add(id(weight))
             found[f"{name}.weight" if name else "weight"] = weight
-    if not found:
-        kinds = sorted({type(m).__name__ for m in model.modules() if not list(m.children())})
-        raise ValueError(
-            "The model has nothing to prune: pruning removes weights of convolutions and of linear "
-            f"layers before the last; this model is made of {', '.join(kinds) or 'nothing'}."
-        )
     return found
+
+
+def zeros(model: nn.Module) -> tuple[float, float]:
+    """The shares of weights that are exactly zero: of the prunable ones, and of all parameters.
+
+    Returns:
+        Two numbers from 0 to 1; the first is 0 where nothing is prunable.
+    """
+    shares = []
+    for weights in (_prunable(model).values(), list(model.parameters())):
+        total = sum(weight.numel() for weight in weights)
+        gone = sum(int((weight == 0).sum()) for weight in weights)
+        shares.append(gone / total if total else 0.0)
+    return shares[0], shares[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -134,5 +134,5 @@ def test_what_cannot_be_done_is_said() -> None:
 
 
 def test_it_is_asked_for_by_name() -> None:
-    assert Bound.costly
+    assert Bound.on_request
     assert all(score.better == "down" for score in Bound.scores.values())

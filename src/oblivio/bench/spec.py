@@ -78,7 +78,7 @@ class Experiment:
         pruners: What makes the original sparse beforehand, each one case more beside the dense
             model, which is always there. A list of sparsities stands for one pruner each.
         methods: How to forget; `original` and `retrain` are always there.
-        metrics: What to measure; unless some are named, all that are not costly.
+        metrics: What to measure; unless some are named, all that have not to be asked for.
         seeds: How many, or which. A seed fixes weights, split, order and unlearning.
         engine: What computes.
         keep: Which models stay on disk: all, or only the originals.
@@ -141,7 +141,7 @@ class Experiment:
             methods=tuple(complete("methods", table) for table in methods),
             metrics=tuple(
                 complete("metrics", table)
-                for table in self.metrics or [{"name": name} for name in _cheap_metrics()]
+                for table in self.metrics or [{"name": name} for name in _usual_metrics()]
             ),
             seeds=seeds,
             engine=self.engine.resolved(),
@@ -239,10 +239,10 @@ def _each_sparsity(table: Table) -> list[Table]:
     return [{**table, "sparsity": one} for one in listed] if isinstance(listed, list) else [table]
 
 
-def _cheap_metrics() -> list[str]:
+def _usual_metrics() -> list[str]:
     """The metrics that need not be asked for by name."""
     return [
-        name for name in names("metrics") if not getattr(find("metrics", name), "costly", False)
+        name for name in names("metrics") if not getattr(find("metrics", name), "on_request", False)
     ]
 
 

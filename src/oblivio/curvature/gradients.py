@@ -193,10 +193,11 @@ def _by_layer(
 
     found: Rows = {}
     for name, module in layers.items():
-        slope = slopes.get(name)
-        if len(came[name]) != 1 or slope is None or len(slope) != len(labels):
-            return None
-        parts = _of_layer(module, came[name][0].detach(), slope)
+        match came[name], slopes.get(name):
+            case [Tensor() as x], Tensor() as slope if len(x) == len(slope) == len(labels):
+                parts = _of_layer(module, x.detach(), slope)
+            case _:
+                return None
         found |= {f"{name}.{part}" if name else part: outer for part, outer in parts.items()}
     if set(found) != set(own):
         return None

@@ -13,6 +13,7 @@ Source: Hager 1989 (the identity); Schraudolph 2002 (the Gauss–Newton matrix).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -54,7 +55,8 @@ def solve(
             Gauss–Newton matrix of the cross-entropy, and the logits, one by one, that of the
             squared error ½‖z − y‖².
         mask: Coordinates that it removes count as absent, and x is zero there.
-        memory: Bytes that the rows g may take; where they need more, they are computed anew.
+        memory: Bytes that the rows g may take, and bytes that the matrix of their products may
+            take; where the rows need more, they are computed anew.
         chunk: Examples at a time; None is as many as fit into the caches.
 
     Returns:
@@ -62,7 +64,8 @@ def solve(
 
     Raises:
         ValueError: If the damping is not above 0, there are no examples or no trainable parameters,
-            the vector is not one number per parameter, or the mask does not fit the model.
+            the vector is not one number per parameter, the mask does not fit the model, or there
+            are too many examples for the memory.
         FloatingPointError: If gradients are not finite, or the damping is below their rounding.
 
     Example:
@@ -83,6 +86,13 @@ def solve(
             f"The vector has {len(vector)} numbers, but the model has "
             f"{sum(p.numel() for p in own.values())} trainable parameters."
         )
+    count = m * len(columns)
+    if 8 * count**2 > memory:
+        raise ValueError(
+            f"{m} examples with {len(columns)} rows each need a matrix of "
+            f"{8 * count**2 / 2**30:.1f} GiB, and {memory / 2**30:.1f} are allowed: take at most "
+            f"{math.isqrt(memory // 8) // len(columns)} examples."
+        )
     keep = torch.ones_like(vector, dtype=torch.bool) if mask is None else flat_mask(model, mask)
     parts = dict(zip(own, keep.split([p.numel() for p in own.values()]), strict=True))
     step = chunk or chunk_size(model)
@@ -93,7 +103,7 @@ def solve(
     blocks = _blocks(data, columns, fetch, memory)
     x = torch.zeros_like(vector, dtype=torch.float64)
     v = vector.double()[keep]
-    x[keep] = (v - _projection(blocks, v, m * damping)) / damping
+    x[keep] = (v - _projection(blocks, v, count, m * damping)) / damping
     return x
 
 
@@ -170,30 +180,32 @@ def _rows_of(
 
 
 def _projection(
-    blocks: Sequence[Callable[[], Rows]], v: Float64[Tensor, " q"], shift: float
+    blocks: Sequence[Callable[[], Rows]], v: Float64[Tensor, " q"], count: int, shift: float
 ) -> Float64[Tensor, " q"]:
-    """Gᵀ (shift · I + G Gᵀ)⁻¹ G v."""
-    gram: list[list[Tensor]] = []
-    products: list[Tensor] = []
-    for i, block in enumerate(blocks):
-        one = block()
-        gram.append([_inner(one, one if i == j else blocks[j]()) for j in range(i + 1)])
-        products.append(_times(one, v))
-    ends = [len(product) for product in products]
-    k = torch.zeros(sum(ends), sum(ends), dtype=torch.float64, device=v.device)
-    for line, strip in zip(gram, k.split(ends), strict=True):
-        torch.cat(line, 1, out=strip[:, : sum(part.shape[1] for part in line)])
-    factor, wrong = torch.linalg.cholesky_ex(k.diagonal_scatter(k.diagonal() + shift))
+    """Gᵀ (shift · I + G Gᵀ)⁻¹ G v, where G has `count` rows."""
+    matrix, right = v.new_zeros(count, count), v.new_zeros(count)
+    spans: list[slice] = []
+    for block in blocks:
+        one, start = block(), spans[-1].stop if spans else 0
+        product = _times(one, v)
+        here = slice(start, start + len(product))
+        right[here] = product
+        for other, span in zip(blocks, spans, strict=False):
+            matrix[here, span] = _inner(one, other())
+        matrix[here, here] = _inner(one, one)
+        spans.append(here)
+    matrix.diagonal().add_(shift)
+    factor, wrong = torch.linalg.cholesky_ex(matrix)  # reads the lower triangle only
     if bool(wrong) or not bool(factor.isfinite().all()):
         raise FloatingPointError(
             "The curvature has no inverse: gradients are not finite, or the damping is lost beside "
             "their squares; check the model's weights, or raise the damping."
         )
-    y = torch.cholesky_solve(torch.cat(products)[:, None], factor)[:, 0]
-    return sum(
-        (_combined(block(), part) for block, part in zip(blocks, y.split(ends), strict=True)),
-        torch.zeros_like(v),
-    )
+    y = torch.cholesky_solve(right[:, None], factor)[:, 0]
+    x = torch.zeros_like(v)
+    for block, span in zip(blocks, spans, strict=True):
+        x += _combined(block(), y[span])
+    return x
 
 
 def _inner(one: Rows, two: Rows) -> Float64[Tensor, "a b"]:

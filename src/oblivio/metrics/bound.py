@@ -46,7 +46,7 @@ class Bound:
     steps: int | None = None
     seed: int = 0
 
-    costly: ClassVar[bool] = True
+    on_request: ClassVar[bool] = True
     scores: ClassVar[Mapping[str, Score]] = {
         "unlearning_error": Score(
             "Weight error", "", "down", "distance of the weights to those retrained with the mask"

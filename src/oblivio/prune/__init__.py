@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from oblivio.core import Data, Method, Note, Origin, Part, Progress, Pruner, Run, Split, seeded
@@ -63,7 +63,7 @@ def keep_largest(scores: Scores, sparsity: float) -> Mask:
     """Keep the weights with the largest scores, compared over all layers together.
 
     Args:
-        scores: Of every prunable weight; of equal ones, the first are removed first.
+        scores: Of every prunable weight.
         sparsity: The share to remove; it is met to one weight.
 
     Returns:
@@ -80,15 +80,32 @@ def keep_largest(scores: Scores, sparsity: float) -> Mask:
     flat = torch.cat([score.detach().flatten() for score in scores.values()])
     if bool(flat.isnan().any()):
         raise ValueError("A weight's score is NaN: the model's weights are not finite numbers.")
-    out = removed(sparsity, len(flat))
-    keep = torch.ones_like(flat, dtype=torch.bool)
-    if out:
-        limit = flat.kthvalue(out).values
-        keep = flat > limit
-        ties = torch.where(flat == limit)[0]
-        keep[ties[len(ties) - (len(flat) - out - int(keep.sum())) :]] = True
-    parts = keep.split([score.numel() for score in scores.values()])
-    return Mask({n: k.view(s.shape) for (n, s), k in zip(scores.items(), parts, strict=True)})
+    parts = largest(flat, len(flat) - removed(sparsity, len(flat))).split(
+        [score.numel() for score in scores.values()]
+    )
+    return Mask({n: part.view(s.shape) for (n, s), part in zip(scores.items(), parts, strict=True)})
+
+
+def largest(values: Float[Tensor, " n"], count: int) -> Bool[Tensor, " n"]:
+    """Which of the values are the `count` largest; of equal ones, the last."""
+    out = len(values) - count
+    if out == 0:
+        return torch.ones_like(values, dtype=torch.bool)
+    limit = _smallest(values, out)
+    chosen = values > limit
+    missing = count - int(chosen.sum())
+    if missing:
+        chosen[torch.where(values == limit)[0][-missing:]] = True
+    return chosen
+
+
+def _smallest(values: Float[Tensor, " n"], k: int) -> Tensor:
+    """The k-th smallest value."""
+    # A sample tells below which value it must lie, so that only a part of the values is searched.
+    sample = values[:: max(1, len(values) // 10_000)].sort().values
+    bound = sample[min(len(sample) - 1, int(len(sample) * k / len(values)) + 300)]
+    below = values[values <= bound]
+    return (below if len(below) >= k else values).kthvalue(k).values
 
 
 class LayerCollapse(UserWarning):
@@ -108,6 +125,23 @@ def warn_of_collapse(mask: Mask) -> None:
 
 
 # --- How a sparse model comes to be -------------------------------------------------------------
+
+
+def needs_origin(run: Run) -> Origin:
+    """How the dense model came to be.
+
+    Returns:
+        The run's origin.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if run.origin is None:
+        raise ValueError(
+            "Pruning trains the model again and must know how it was made: give the run its "
+            "origin, Run.on(origin=Origin(build, recipe, seed))."
+        )
+    return run.origin
 
 
 class _Reached(Exception):
@@ -217,7 +251,7 @@ class Pruned:
         Raises:
             ValueError: If the run does not say how the dense model came to be.
         """
-        return self.origin(_dense(run), model).make(data, run)
+        return self.origin(needs_origin(run), model).make(data, run)
 
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
         """Run the method with the model's zeros held.
@@ -244,12 +278,3 @@ class Pruned:
                 f"zero what run.mask removes."
             )
         return result
-
-
-def _dense(run: Run) -> Origin:
-    if run.origin is None:
-        raise ValueError(
-            "Pruning trains the model again and must know how it was made: give the run its "
-            "origin, Run.on(origin=Origin(build, recipe, seed))."
-        )
-    return run.origin
