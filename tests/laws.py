@@ -30,6 +30,9 @@ from worlds import Case, case, pictures
 EXACT = ("Retrain",)
 """Methods whose result owes nothing to the weights that come in."""
 
+TRAINING = ("bound",)
+"""Metrics that train a model of their own, whose order of examples goes by position."""
+
 
 @cache
 def _case(network: str, class_wise: bool = False) -> Case:
