@@ -1,11 +1,12 @@
 # make run    set up, then the main job on handwritten digits
 # make test   set up, then every check: style, types, layers, tests
 # make bench  speeds, as ratios measured in one run
+# make reproduce   the experiments behind docs/results.md that a CPU can do: about an hour
 PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench clean
+.PHONY: help setup run test check bench reproduce clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -39,6 +40,11 @@ test: check
 
 bench: .venv/.developer
 	$(BIN)/python -m benchmarks
+
+reproduce: .venv/.user
+	for name in digits sparse-digits mnist sparse-mnist cifar10-small; do \
+	  $(BIN)/oblivio run $$name || exit 1; \
+	done
 
 clean:
 	rm -rf .venv runs
