@@ -139,6 +139,21 @@ class Mask:
             more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise ValueError(f"The mask does not fit the model: {'; '.join(wrong[:3])}{more}.")
 
+    def held_by(self, model: nn.Module) -> bool:
+        """Whether the model's masked weights are zero.
+
+        Returns:
+            The answer.
+
+        Raises:
+            ValueError: If the mask does not fit the model.
+        """
+        self.check(model)
+        own = dict(model.named_parameters(remove_duplicate=False))
+        return not any(
+            bool(own[name][~keep.to(own[name].device)].any()) for name, keep in self.keep.items()
+        )
+
     def holder(self, model: nn.Module) -> Callable[[], None]:
         """What sets the model's masked weights to zero, as often as it is called.
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from oblivio.catalogue import build, find, unknown
+from oblivio.compact import is_compact, load_compact
 
 
 def factory(
@@ -49,7 +50,7 @@ def factory(
 
 
 def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
-    """Fill a model with weights from a file: safetensors, or a state dict saved by torch.
+    """Fill a model with weights from a file: safetensors, compact or not, or a torch state dict.
 
     Returns:
         The same model.
@@ -65,7 +66,7 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state = load_file(path)
+            state = load_compact(path) if is_compact(path) else load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("state_dict", state)

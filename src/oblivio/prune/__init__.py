@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from oblivio.core import Data, Method, Note, Origin, Part, Progress, Pruner, Run, Split, seeded
-from oblivio.mask import Mask
+from oblivio.mask import Mask, prunable
 
 Scores = Mapping[str, Float[Tensor, "..."]]
 """How much each prunable weight matters, by parameter name."""
@@ -53,6 +53,25 @@ def check_rewind(rewind: int) -> None:
         raise ValueError(f"rewind = {rewind} must be an epoch, 0 (before the first step) or later.")
 
 
+def candidates(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What a pruner chooses from: the model's prunable weights, all of them finite.
+
+    Returns:
+        Parameters by name.
+
+    Raises:
+        ValueError: If there are none, or one is NaN or infinite.
+    """
+    weights = prunable(model)
+    for name, weight in weights.items():
+        if not bool(weight.isfinite().all()):
+            raise ValueError(
+                f"{name} holds weights that are not finite numbers: a model that diverged in "
+                f"training cannot be pruned; train it again with a smaller learning rate."
+            )
+    return weights
+
+
 def removed(sparsity: float, total: int) -> int:
     """How many of `total` weights a sparsity removes: rounded to one weight, never all of them."""
     check_sparsity(sparsity)
@@ -78,8 +97,6 @@ def keep_largest(scores: Scores, sparsity: float) -> Mask:
         [True, False, False, True]
     """
     flat = torch.cat([score.detach().flatten() for score in scores.values()])
-    if bool(flat.isnan().any()):
-        raise ValueError("A weight's score is NaN: the model's weights are not finite numbers.")
     parts = largest(flat, len(flat) - removed(sparsity, len(flat))).split(
         [score.numel() for score in scores.values()]
     )
@@ -87,33 +104,66 @@ def keep_largest(scores: Scores, sparsity: float) -> Mask:
 
 
 def largest(values: Float[Tensor, " n"], count: int) -> Bool[Tensor, " n"]:
-    """Which of the values are the `count` largest; of equal ones, the last."""
-    out = len(values) - count
-    if out == 0:
-        return torch.ones_like(values, dtype=torch.bool)
-    limit = _smallest(values, out)
-    chosen = values > limit
-    missing = count - int(chosen.sum())
-    if missing:
-        chosen[torch.where(values == limit)[0][-missing:]] = True
+    """Which of the values are the `count` largest; of equal ones, the last.
+
+    Returns:
+        A truth value for each.
+
+    Raises:
+        ValueError: If one is NaN.
+    """
+    chosen = torch.ones_like(values, dtype=torch.bool)
+    chosen[smallest(values, len(values) - count)] = False
     return chosen
 
 
-def _smallest(values: Float[Tensor, " n"], k: int) -> Tensor:
-    """The k-th smallest value."""
-    # A sample tells below which value it must lie, so that only a part of the values is searched.
-    sample = values[:: max(1, len(values) // 10_000)].sort().values
-    bound = sample[min(len(sample) - 1, int(len(sample) * k / len(values)) + 300)]
-    below = values[values <= bound]
-    return (below if len(below) >= k else values).kthvalue(k).values
+def smallest(
+    values: Float[Tensor, " n"], count: int, among: Bool[Tensor, " n"] | None = None
+) -> Int64[Tensor, " count"]:
+    """Where the `count` smallest values stand; of equal ones, the first.
+
+    Args:
+        values: In one row.
+        count: At most as many as there are among those that take part.
+        among: Which take part; None is all.
+
+    Returns:
+        Their positions, in rising order.
+
+    Raises:
+        ValueError: If a value is NaN.
+    """
+    if bool(values.amax().isnan()):
+        raise ValueError("A score is NaN, which is neither larger nor smaller than another.")
+    # A sample tells below which value they must lie, so that only a part of the values is searched.
+    every = max(1, len(values) // 20_000)
+    sample = values[::every] if among is None else values[::every][among[::every]]
+    total = len(values) if among is None else int(among.sum())
+    low = torch.ones_like(values, dtype=torch.bool) if among is None else among
+    if len(sample):
+        rank = min(len(sample) - 1, len(sample) * count // total + 300)
+        guess = low & (values <= sample.kthvalue(rank + 1).values)
+        low = guess if int(guess.sum()) >= count else low
+    places = torch.where(low)[0]
+    if count == 0 or count == len(places):
+        return places[:count]
+    found = values[places]
+    limit = found.kthvalue(count).values
+    chosen = found < limit
+    chosen[torch.where(found == limit)[0][: count - int(chosen.sum())]] = True
+    return places[chosen]
 
 
 class LayerCollapse(UserWarning):
     """A mask wipes a layer out: nothing passes through it any more."""
 
 
-def warn_of_collapse(mask: Mask) -> None:
-    """Say which layers a mask wipes out."""
+def warn_of_collapse(mask: Mask) -> Mask:
+    """Say which layers a mask wipes out: a pruner's last word, said to whoever called it.
+
+    Returns:
+        The same mask.
+    """
     if mask.collapsed:
         some = "layer" if len(mask.collapsed) == 1 else "layers"
         warnings.warn(
@@ -122,6 +172,7 @@ def warn_of_collapse(mask: Mask) -> None:
             LayerCollapse,
             stacklevel=3,
         )
+    return mask
 
 
 # --- How a sparse model comes to be -------------------------------------------------------------
@@ -183,6 +234,21 @@ def rewound(origin: Origin, data: Data, run: Run, epochs: int) -> nn.Module:
     return made.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
 
 
+def resumed(origin: Origin, start: nn.Module, mask: Mask) -> Origin:
+    """The same training, from these weights on, with the mask held."""
+
+    def train(model: nn.Module, data: Data, run: Run) -> nn.Module:
+        made = origin.train(model, data, replace(run, mask=mask))
+        if not mask.held_by(made):
+            raise ValueError(
+                "The training fills in weights that were pruned: it must leave zero what run.mask "
+                "removes, as `fit` does."
+            )
+        return made
+
+    return replace(origin, build=lambda: copy.deepcopy(start), train=train)
+
+
 def sparse(origin: Origin, pruner: Pruner, trained: nn.Module | None = None) -> Origin:
     """How a pruned model comes to be, from how the dense one does.
 
@@ -196,7 +262,7 @@ def sparse(origin: Origin, pruner: Pruner, trained: nn.Module | None = None) -> 
         An origin; what it makes is the dense training, the pruning and the sparse training.
     """
 
-    def train(model: nn.Module, data: Data, run: Run) -> nn.Module:
+    def train(_: nn.Module, data: Data, run: Run) -> nn.Module:
         if not pruner.trained:
             dense = origin.fresh().to(run.device)
         elif trained is not None:
@@ -205,11 +271,8 @@ def sparse(origin: Origin, pruner: Pruner, trained: nn.Module | None = None) -> 
             dense = origin.make(data, run)
         with seeded(run.seed):
             mask = pruner(dense, data, replace(run, origin=origin))
-        warn_of_collapse(mask)
         start = rewound(origin, data, run, pruner.rewind)
-        model.load_state_dict(start.state_dict())
-        with seeded(run.seed):
-            return origin.train(model, data, replace(run, mask=mask))
+        return resumed(origin, start, mask).make(data, run)
 
     return replace(origin, train=train)
 
@@ -270,11 +333,23 @@ class Pruned:
                 f"{mask.total - mask.kept} of the model's {mask.total} prunable weights are zero, "
                 f"but it should be pruned to {least}: make it with Pruned.prepare beforehand."
             )
-        origin = None if run.origin is None else self.origin(run.origin)
+        masks = [mask]
+        origin = run.origin and _remembering(self.origin(run.origin), masks)
         result = self.method(model, split, replace(run, mask=mask, origin=origin))
-        if Mask.of(result).kept > mask.total - least:
+        if not any(allowed.held_by(result) for allowed in masks):
             raise ValueError(
                 f"{type(self.method).__name__} fills in weights that were pruned: it must leave "
                 f"zero what run.mask removes."
             )
         return result
+
+
+def _remembering(origin: Origin, masks: list[Mask]) -> Origin:
+    """The same origin, which adds the masks of the models that it makes to a list."""
+
+    def train(model: nn.Module, data: Data, run: Run) -> nn.Module:
+        made = origin.train(model, data, run)
+        masks.append(Mask.of(made))
+        return made
+
+    return replace(origin, train=train)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from oblivio.core import Data, Run
-from oblivio.mask import Mask, prunable
-from oblivio.prune import check_rewind, check_sparsity, keep_largest, needs_origin, rewound
+from oblivio.mask import Mask
+from oblivio.prune import (
+    candidates,
+    check_rewind,
+    check_sparsity,
+    keep_largest,
+    needs_origin,
+    resumed,
+    rewound,
+    warn_of_collapse,
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,10 @@ class Iterative:
             >>> [round(s, 4) for s in Iterative(sparsity=0.5).sparsities()]
             [0.2, 0.36, 0.488, 0.5]
         """
-        found = []
-        while 1 - (kept := (1 - self.rate) ** (len(found) + 1)) < self.sparsity:
-            found.append(1 - kept)
+        found: list[float] = []
+        # To rounding: a sparsity that whole rounds reach takes no round more.
+        while (gone := 1 - (1 - self.rate) ** (len(found) + 1)) < self.sparsity - 1e-12:
+            found.append(gone)
         return [*found, self.sparsity]
 
     def __call__(self, model: nn.Module, data: Data, run: Run) -> Mask:
@@ -73,13 +83,18 @@ class Iterative:
             ValueError: If the run does not say how the model came to be.
         """
         origin = needs_origin(run)
-        rounds = self.sparsities()
-        start = rewound(origin, data, run, self.rewind) if len(rounds) > 1 else model
-        trained, mask = model, Mask.of(model)
-        for place, sparsity in enumerate(rounds):
-            sizes = {name: weight.detach().abs() for name, weight in prunable(trained).items()}
-            mask = keep_largest(sizes, sparsity)
-            if place + 1 < len(rounds):
-                trained = mask.apply(copy.deepcopy(start))
-                trained = origin.train(trained, data, replace(run, mask=mask))
-        return mask
+        first, *rounds = self.sparsities()
+        mask = smallest_removed(model, None, first)
+        start = rewound(origin, data, run, self.rewind) if rounds else model
+        for sparsity in rounds:
+            trained = resumed(origin, start, mask).make(data, run)
+            mask = smallest_removed(trained, mask, sparsity)
+        return warn_of_collapse(mask)
+
+
+def smallest_removed(model: nn.Module, among: Mask | None, sparsity: float) -> Mask:
+    """Keep the largest weights among those that a mask has left; what is gone stays gone."""
+    sizes = {name: weight.detach().abs() for name, weight in candidates(model).items()}
+    if among is not None:
+        sizes = {n: torch.where(among.keep[n], size, -1.0) for n, size in sizes.items()}
+    return keep_largest(sizes, sparsity)

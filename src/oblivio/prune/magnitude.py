@@ -8,8 +8,14 @@ from typing import ClassVar
 from torch import nn
 
 from oblivio.core import Data, Run
-from oblivio.mask import Mask, prunable
-from oblivio.prune import check_rewind, check_sparsity, keep_largest
+from oblivio.mask import Mask
+from oblivio.prune import (
+    candidates,
+    check_rewind,
+    check_sparsity,
+    keep_largest,
+    warn_of_collapse,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,5 @@ class Magnitude:
 
     def __call__(self, model: nn.Module, data: Data, run: Run) -> Mask:
         """Compare magnitudes."""
-        return keep_largest(
-            {n: w.detach().abs() for n, w in prunable(model).items()}, self.sparsity
-        )
+        sizes = {name: weight.detach().abs() for name, weight in candidates(model).items()}
+        return warn_of_collapse(keep_largest(sizes, self.sparsity))

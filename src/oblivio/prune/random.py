@@ -9,8 +9,14 @@ import torch
 from torch import nn
 
 from oblivio.core import Data, Run, derive
-from oblivio.mask import Mask, prunable
-from oblivio.prune import check_rewind, check_sparsity, keep_largest
+from oblivio.mask import Mask
+from oblivio.prune import (
+    candidates,
+    check_rewind,
+    check_sparsity,
+    keep_largest,
+    warn_of_collapse,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,6 @@ class Random:
         draw = torch.Generator().manual_seed(derive(run.seed, "mask"))
         numbers = {
             name: torch.rand(weight.shape, generator=draw, dtype=torch.float64).to(weight.device)
-            for name, weight in prunable(model).items()
+            for name, weight in candidates(model).items()
         }
-        return keep_largest(numbers, self.sparsity)
+        return warn_of_collapse(keep_largest(numbers, self.sparsity))
