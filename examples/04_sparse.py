@@ -7,13 +7,12 @@ own retrained rival. One seed: `oblivio run sparse-digits` has five, and interva
 
 import torch
 
-from oblivio import Origin, Recipe, Run, Split, Trial, unlearn
+from oblivio import Origin, Pruned, Recipe, Run, Split, Trial, unlearn
 from oblivio.data.sets.digits import Digits
 from oblivio.methods.fine_tune import FineTune
 from oblivio.methods.retrain import Retrain
 from oblivio.metrics.accuracy import Accuracy
 from oblivio.models.cnn import CNN
-from oblivio.prune import Pruned
 from oblivio.prune.magnitude import Magnitude
 
 torch.set_num_threads(1)  # small networks are fastest so

@@ -9,11 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oblivio.compact import load_compact, save_compact
     from oblivio.core import Data, Origin, Outcome, Run, Split, Trial, predict, unlearn
     from oblivio.data import as_data
     from oblivio.data.arrays import Arrays, Augment
     from oblivio.data.dataset import loaded
+    from oblivio.mask import Mask
     from oblivio.models import load_weights
+    from oblivio.prune import Pruned
     from oblivio.train import Recipe, fit
 
 __version__ = "0.1.0"
@@ -22,26 +25,33 @@ __all__ = [
     "Arrays",
     "Augment",
     "Data",
+    "Mask",
     "Origin",
     "Outcome",
+    "Pruned",
     "Recipe",
     "Run",
     "Split",
     "Trial",
     "as_data",
     "fit",
+    "load_compact",
     "load_weights",
     "loaded",
     "predict",
+    "save_compact",
     "unlearn",
 ]
 
 _HOMES = {
+    "oblivio.compact": ("load_compact", "save_compact"),
     "oblivio.core": ("Data", "Origin", "Outcome", "Run", "Split", "Trial", "predict", "unlearn"),
     "oblivio.data": ("as_data",),
     "oblivio.data.arrays": ("Arrays", "Augment"),
     "oblivio.data.dataset": ("loaded",),
+    "oblivio.mask": ("Mask",),
     "oblivio.models": ("load_weights",),
+    "oblivio.prune": ("Pruned",),
     "oblivio.train": ("Recipe", "fit"),
 }
 

@@ -14,6 +14,7 @@ steps on what is retained, the mask included. `Pruned` runs a method on such a m
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -138,19 +139,21 @@ def smallest(
     # A sample tells below which value they must lie, so that only a part of the values is searched.
     every = max(1, len(values) // 20_000)
     sample = values[::every] if among is None else values[::every][among[::every]]
-    total = len(values) if among is None else int(among.sum())
+    total = len(values) if among is None else int(among.count_nonzero())
     low = torch.ones_like(values, dtype=torch.bool) if among is None else among
+    bound = math.inf
     if len(sample):
-        rank = min(len(sample) - 1, len(sample) * count // total + 300)
-        guess = low & (values <= sample.kthvalue(rank + 1).values)
-        low = guess if int(guess.sum()) >= count else low
-    places = torch.where(low)[0]
+        rank = min(len(sample), len(sample) * count // total + 301)
+        bound = float(sample.kthvalue(rank).values)
+    places = torch.where((values <= bound).logical_and_(low))[0]
+    if len(places) < count:
+        places = torch.where(low)[0]
     if count == 0 or count == len(places):
         return places[:count]
     found = values[places]
     limit = found.kthvalue(count).values
     chosen = found < limit
-    chosen[torch.where(found == limit)[0][: count - int(chosen.sum())]] = True
+    chosen[torch.where(found == limit)[0][: count - int(chosen.count_nonzero())]] = True
     return places[chosen]
 
 
@@ -289,8 +292,8 @@ class Pruned:
         pruner: What made the model sparse.
         method: What forgets.
 
-    Source: Jia et al. 2023, section 4. There retraining keeps the original's mask, which has seen
-    the forget set; here it finds its own.
+    Source: Jia et al. 2023, section 4. Their code retrains with the original's mask, which
+    has seen the forget set; here retraining finds its own.
     """
 
     pruner: Pruner
