@@ -10,6 +10,8 @@ from typing import Any
 
 RANDOM = {"name": "random", "fraction": 0.1, "count": None}
 CLASS = {"name": "class_wise", "label": 3, "fraction": 1.0}
+MAGNITUDE = {"name": "magnitude", "sparsity": 0.95, "rewind": 8}
+SYNFLOW = {"name": "synflow", "sparsity": 0.95, "rounds": 100}
 METHODS: dict[str, dict[str, Any]] = {
     "original": {},
     "retrain": {},
@@ -31,6 +33,7 @@ def make_record(
     seed: int = 0,
     scenario: dict[str, Any] | None = None,
     *,
+    pruner: dict[str, Any] | None = None,
     status: str = "done",
     metrics: dict[str, Any] | None = None,
     **more: Any,
@@ -48,6 +51,7 @@ def make_record(
         "seed": seed,
         "engine": {"device": "cpu", "precision": "32-true", "threads": 1},
         "version": "0.1.0",
+        **({} if pruner is None else {"pruner": pruner}),
     }
     key = hashlib.sha256(json.dumps(cell, sort_keys=True).encode()).hexdigest()[:16]
     draw = random.Random(key)
@@ -57,7 +61,7 @@ def make_record(
         "key": key,
         "status": status,
         "cell": cell,
-        "metrics": (_metrics(spec, scenario, draw) if metrics is None else metrics) if done else {},
+        "metrics": (_metrics(spec, cell, draw) if metrics is None else metrics) if done else {},
         "exhibits": _exhibits(spec["name"], scenario, draw) if done else {},
         "notes": {"steps": 15} if spec["name"] == "gradient_ascent" and done else {},
         "split": {"forget": forget, "retain": 1437 - forget, "digest": "0123456789abcdef"},
@@ -88,9 +92,30 @@ def make_records(seeds: int = 3, scenarios: tuple[dict[str, Any], ...] = (RANDOM
     ]
 
 
-def _metrics(spec: dict, scenario: dict, draw: random.Random) -> dict[str, float]:
-    near = NEAR.get(spec["name"], NEAR["fine_tune"])[scenario["name"] != "random"]
-    ua, ra, ta, mia = (min(100.0, max(0.0, v + draw.gauss(0, 0.4))) for v in near[:4])
+def make_sweep(
+    seeds: int = 3,
+    pruners: tuple[dict[str, Any], ...] = (MAGNITUDE, SYNFLOW),
+    sparsities: tuple[float, ...] = (0.5, 0.95),
+    scenarios: tuple[dict[str, Any], ...] = (CLASS,),
+) -> list:
+    """Four methods in each scenario, dense and with each pruner at each sparsity."""
+    pruned = [{**pruner, "sparsity": share} for pruner in pruners for share in sparsities]
+    return [
+        make_record(method, seed, scenario, pruner=pruner)
+        for seed in range(seeds)
+        for scenario in scenarios
+        for pruner in (None, *pruned)
+        for method in METHODS
+    ]
+
+
+def _metrics(spec: dict, cell: dict, draw: random.Random) -> dict[str, float]:
+    place, share = cell["scenario"]["name"] != "random", cell.get("pruner", {}).get("sparsity", 0.0)
+    near, aim = NEAR.get(spec["name"], NEAR["fine_tune"])[place], NEAR["retrain"][place]
+    drawn = 0.7 * share if spec["name"] in ("fine_tune", "gradient_ascent") else 0.0
+    means = [v + drawn * (to - v) for v, to in zip(near[:4], aim[:4], strict=True)]
+    means[2] -= 2 * share**2  # a sparse model generalises a little less
+    ua, ra, ta, mia = (min(100.0, max(0.0, v + draw.gauss(0, 0.4))) for v in means)
     return {
         "ua": ua,
         "ra": ra,

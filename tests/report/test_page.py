@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oblivio.report.page import page, write_page
-from records import CLASS, RANDOM, make_record, make_records
+from records import CLASS, MAGNITUDE, RANDOM, make_record, make_records, make_sweep
 
 EXPERIMENT = {
     "name": "digits",
@@ -200,3 +200,60 @@ def test_many_records_leave_their_exhibits_to_the_files(monkeypatch):
     found = Page(page(make_records(1), EXPERIMENT))
     assert "are left out here" in found.text
     assert '"exhibits"' not in found.text
+
+
+# --- Dense beside pruned ------------------------------------------------------------------------
+
+
+def test_pruned_pages_link_records_and_figures_as_others_do():
+    records = make_sweep(sparsities=(0.5, 0.75, 0.95), scenarios=(CLASS, RANDOM))
+    text = page(records, EXPERIMENT)
+    found = Page(text)
+    assert len(text) < 10_000_000
+    test_nothing_comes_from_outside(found)
+    test_every_link_leads_somewhere(found)
+    test_every_done_record_stands_behind_a_number(found, records)
+    assert "Over sparsity" in found.text
+    assert "Dense against sparse" in found.text
+    assert "Class 3 · magnitude 95 %" in found.text
+
+
+def test_a_sweep_draws_each_methods_means_and_its_dense_value():
+    records = make_sweep(pruners=(MAGNITUDE,), sparsities=(0.5, 0.95))
+    found = Page(page(records, EXPERIMENT))
+    means = {}
+    for pruner in (None, 0.5, 0.95):
+        own = [
+            r["metrics"]["ua"]
+            for r in records
+            if r["cell"]["method"]["name"] == "fine_tune"
+            and (r["cell"].get("pruner") or {}).get("sparsity") == pruner
+        ]
+        means[pruner] = sum(own) / len(own)
+    drawn = [
+        trace["y"]
+        for figure in found.figures.values()
+        for trace in figure["data"]
+        if trace.get("name") == "fine_tune" and len(trace.get("y") or []) == 3
+    ]
+    assert any(y == pytest.approx(list(means.values())) for y in drawn)
+
+
+def test_one_sparsity_has_no_sweep_but_a_comparison():
+    found = Page(page(make_sweep(pruners=(MAGNITUDE,), sparsities=(0.95,)), EXPERIMENT))
+    assert "Over sparsity" not in found.text
+    assert "Dense against sparse" in found.text
+
+
+def test_without_pruners_nothing_is_said_of_sparsity(found: Page):
+    assert "sparsity" not in found.text.lower()
+
+
+def test_pruned_records_with_gaps_still_make_a_page():
+    records = make_sweep(seeds=1)
+    failed = make_record("influence", 0, CLASS, pruner=MAGNITUDE, status="failed")
+    without_dense = [r for r in records if r["cell"].get("pruner")]
+    without_retrain = [r for r in records if r["cell"]["method"]["name"] != "retrain"]
+    for some in ([*records, failed], without_dense, without_retrain, records[:5]):
+        found = Page(page(some, EXPERIMENT))
+        test_every_link_leads_somewhere(found)

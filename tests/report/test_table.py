@@ -12,7 +12,7 @@ from oblivio.bench.stats import summarise
 from oblivio.core import Score
 from oblivio.report import words
 from oblivio.report.table import print_table
-from records import RANDOM, make_record, make_records
+from records import MAGNITUDE, RANDOM, make_record, make_records, make_sweep
 
 
 def printed(records: list[dict], width: int = 120) -> str:
@@ -138,3 +138,43 @@ class TestWords:
         assert "nothing can be compared" in words.summary(alone.comparisons[0], alone)
         rival = summarise([make_record("retrain"), make_record("original")])
         assert "No other method" in words.summary(rival.comparisons[0], rival)
+
+
+# --- Dense beside pruned ------------------------------------------------------------------------
+
+
+def test_few_pruned_comparisons_have_a_table_each_and_one_of_changes():
+    text = printed(make_sweep(pruners=(MAGNITUDE,), sparsities=(0.95,)))
+    assert text.count("Avg gap ") == 2
+    assert "Class 3 · magnitude 95 %" in text
+    assert "over sparsity" not in text
+    changes = text[text.index("Class 3: dense against pruned") :]
+    assert "below zero, forgetting is simpler" in " ".join(changes.split())
+    assert re.search(r"magnitude 95 % +retrain +– +– +– +\d", changes)
+    assert re.search(r"fine_tune( +\d+\.\d+ ± \d+\.\d+){2} +−\d", changes)
+    assert "original" not in changes.split("Means over")[0]
+
+
+def test_many_pruned_comparisons_share_a_table():
+    text = printed(make_sweep(sparsities=(0.5, 0.75, 0.95)))
+    assert "Class 3: over sparsity" in text
+    for name in ("dense", "magnitude 50 %", "magnitude 95 %", "synflow 75 %"):
+        assert re.search(rf"^ ?{name} +original", text, re.MULTILINE), name
+    assert len(text.splitlines()) < 140
+
+
+def test_pruned_experiments_fit_a_narrow_terminal():
+    text = printed(make_sweep(), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_scores_of_a_theory_are_shown_over_sparsity():
+    measured = {"unlearning_error": 0.1, "bound": 0.3, "sharpness": 2.0, "distance": 1.5}
+    records = [
+        make_record(method, 0, RANDOM, pruner=pruner, metrics=measured)
+        for pruner in (None, *({**MAGNITUDE, "sparsity": s} for s in (0.5, 0.75, 0.9, 0.95)))
+        for method in ("original", "retrain", "gradient_ascent")
+    ]
+    text = printed(records)
+    assert "Weight error" in text
+    assert "dense against pruned" not in text

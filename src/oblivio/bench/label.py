@@ -44,15 +44,54 @@ def title(scenario: Mapping[str, Any]) -> str:
     return f"{words} {', '.join(filter(None, given))}".strip()
 
 
+def pruned(pruner: Mapping[str, Any]) -> str:
+    """A pruner's name and how much it removes.
+
+    Returns:
+        Such as "magnitude 95 %".
+
+    Example:
+        >>> pruned({"name": "magnitude", "sparsity": 0.95, "rewind": 8})
+        'magnitude 95 %'
+    """
+    name, share = pruner["name"].rpartition(":")[2], pruner.get("sparsity")
+    return name if share is None else f"{name} {100 * share:g} %"
+
+
+def pruners(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """A short name for each of several pruners.
+
+    Returns:
+        By canonical JSON: the name and the sparsity, and where pruners share both, the settings
+        they differ in.
+    """
+    unique = {canonical(spec): spec for spec in specs}
+    return _told_apart({key: pruned(spec) for key, spec in unique.items()}, unique)
+
+
 def scenarios(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """A title for each set of cells that differ in nothing but method and seed.
 
     Returns:
-        By canonical JSON of what surrounds method and seed: the scenario's title, and where sets
-        share it, the settings they differ in, such as the data's.
+        By canonical JSON of what surrounds method and seed: see `titles`.
     """
-    groups = {canonical(around): around for around in map(surroundings, records)}
-    return _told_apart({key: title(around["scenario"]) for key, around in groups.items()}, groups)
+    return titles(map(surroundings, records))
+
+
+def titles(arounds: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """A title for each of several surroundings of cells.
+
+    Returns:
+        By canonical JSON: the scenario's title and the pruner's, such as "Class 3" or
+        "Class 3 · magnitude 95 %", and where surroundings share it, the settings they differ in,
+        such as the data's.
+    """
+    groups = {canonical(around): around for around in arounds}
+    names = {}
+    for key, around in groups.items():
+        pruner = around.get("pruner")
+        names[key] = title(around["scenario"]) + (f" · {pruned(pruner)}" if pruner else "")
+    return _told_apart(names, groups)
 
 
 def surroundings(record: Mapping[str, Any]) -> dict[str, Any]:

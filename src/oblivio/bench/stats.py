@@ -66,11 +66,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All methods in one scenario: original first, then retrain, then the others in their order."""
+    """All methods in one scenario, on dense models or on models of one pruner.
+
+    Args:
+        title: The scenario's, and where models are pruned, the pruner's.
+        surroundings: What all its cells share: all but method and seed.
+        rows: Original first, then retrain, then the others in their order.
+    """
 
     title: str
-    scenario: Mapping[str, Any]
+    surroundings: Mapping[str, Any]
     rows: tuple[Row, ...]
+
+    @property
+    def pruner(self) -> Mapping[str, Any] | None:
+        """What made its models sparse; None where they are dense."""
+        return self.surroundings.get("pruner")
 
     def row(self, name: str) -> Row | None:
         """The first row of a method's name."""
@@ -110,7 +121,7 @@ class Results:
     """Everything that a report tells.
 
     Args:
-        comparisons: One per scenario.
+        comparisons: One per scenario, and per pruner in it.
         scores: What the numbers mean; only those that occur, headline scores first.
         headline: The names of the scores that make up the average gap.
         unfinished: The cells that failed or were skipped.
@@ -139,7 +150,7 @@ def described() -> dict[str, Score]:
 
 
 def summarise(records: Iterable[Record], scores: Mapping[str, Score] | None = None) -> Results:
-    """Group records by scenario, pair every method with retrain, and average over seeds.
+    """Group records by scenario and pruner, pair every method with retrain, and average over seeds.
 
     Scenarios and methods keep the order of the records. Cells that differ in anything but method
     and seed (another data set, model, recipe, device or version) are never averaged together.
@@ -164,7 +175,7 @@ def summarise(records: Iterable[Record], scores: Mapping[str, Score] | None = No
         own = [record for record in done if canonical(label.surroundings(record)) == group]
         if own:
             rows = _rows(own, methods, present, headline)
-            comparisons.append(Comparison(title, own[0]["cell"]["scenario"], rows))
+            comparisons.append(Comparison(title, label.surroundings(own[0]), rows))
     unfinished = tuple(
         Unfinished(
             record["status"],
@@ -233,13 +244,9 @@ def _row(
     headline: Sequence[str],
 ) -> Row:
     """A method beside retrain."""
-    differences, gaps = {}, {}
-    for name, value in values.items():
-        theirs = rival.get(name)
-        if (difference := paired(value, theirs)) is not None:
-            differences[name] = difference
-        if (gap := joined(value, theirs, lambda a, b: abs(a - b))) is not None:
-            gaps[name] = gap
+    found = {name: paired(value, rival.get(name)) for name, value in values.items()}
+    differences = {name: difference for name, difference in found.items() if difference}
+    gaps = gaps_to(rival, values)
     rte = joined(
         values.get("seconds"),
         rival.get("seconds"),
@@ -247,12 +254,26 @@ def _row(
         geometric,
     )
     method = group[0]["cell"]["method"]
-    average = _average([gaps.get(name) for name in headline])
+    average = average_gap(gaps, headline)
     return Row(called, method, tuple(group), values, differences, gaps, average, rte)
 
 
-def _average(gaps: Sequence[Estimate | None]) -> Estimate | None:
-    """The mean of several scores' gaps, seed by seed; a seed that lacks one of them is left out."""
+def gaps_to(rival: Mapping[str, Estimate], values: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """How far scores are from another model's, g_i = |s_i − s_i(rival)|, by score."""
+    found = {
+        name: joined(value, rival.get(name), lambda a, b: abs(a - b))
+        for name, value in values.items()
+    }
+    return {name: gap for name, gap in found.items() if gap is not None}
+
+
+def average_gap(by_score: Mapping[str, Estimate], headline: Sequence[str]) -> Estimate | None:
+    """The mean of several scores' gaps, seed by seed; a seed that lacks one of them is left out.
+
+    Returns:
+        The estimate, or None where a score is missing, or there is none.
+    """
+    gaps = [by_score.get(name) for name in headline]
     if not gaps or any(gap is None for gap in gaps):
         return None
     by_seed: dict[int, list[Point]] = {}

@@ -45,13 +45,13 @@ def score_cell(row: Row, name: str, results: Results, title: str) -> Cell:
     if value is None:
         return _NOTHING
     gap, difference = row.gaps.get(name), row.differences.get(name)
-    note = "" if gap is None else f"Δ {words.number(gap.mean)}"
+    note = "" if gap is None else f"Δ {words.number(gap.mean, words.digits(value, score))}"
     if score.unit == "s":
         note = "" if row.rte is None or row.name == ORIGINAL else words.speed(row.rte)
     if row.name == RETRAIN:
         note, difference = "", None
     unit = f" {score.unit}" if score.unit else ""
-    digits = 4 if score.unit == "s" else 2
+    digits = 4 if score.unit == "s" else words.digits(value, score)
     closing = f"mean {words.spread(value, digits)}{unit}"
     if difference is not None:
         closing += f"; difference {words.spread(difference, digits)}{unit}"

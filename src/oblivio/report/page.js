@@ -67,8 +67,13 @@
     });
   }
 
+  // What is folded away cannot be measured: it is drawn anew when it is next seen.
+  const folded = (plot) => plot.closest("details:not([open])");
   function redraw() {
-    plots.filter((plot) => plot.dataset.drawn).forEach(draw);
+    for (const plot of plots.filter((plot) => plot.dataset.drawn)) {
+      if (folded(plot)) delete plot.dataset.drawn;
+      else draw(plot);
+    }
   }
 
   for (const plot of plots) plot.style.minHeight = `${figures[plot.dataset.figure].layout.height}px`;
@@ -114,10 +119,12 @@
 
   // --- Records behind a number ---
 
+  let chosen; // several numbers may lead to one panel
+  document.addEventListener("click", (event) => { chosen = event.target.closest?.(".number") ?? chosen; }, true);
   document.addEventListener("beforetoggle", (event) => {
     if (event.newState !== "open" || !event.target.matches(".sources")) return;
     const panel = event.target;
-    const from = document.querySelector(`[popovertarget="${panel.id}"]`).getBoundingClientRect();
+    const from = chosen.getBoundingClientRect();
     requestAnimationFrame(() => {
       const gap = 8;
       const below = from.bottom + gap + panel.offsetHeight < innerHeight;
@@ -151,9 +158,9 @@
     theme = root.dataset.theme;
     root.dataset.theme = "light";
     root.classList.add("printing");
-    shut = [...document.querySelectorAll("details:not(.record):not([open])")];
+    shut = [...document.querySelectorAll("details:not(.record):not(.comparison):not([open])")];
     shut.forEach((box) => { box.open = true; });
-    plots.forEach(draw);
+    plots.filter((plot) => !folded(plot)).forEach(draw);
   });
   addEventListener("afterprint", () => {
     printing = false;

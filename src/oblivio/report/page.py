@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,40 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from oblivio.bench import label
-from oblivio.bench.stats import (
-    ORIGINAL,
-    RETRAIN,
-    Comparison,
-    Record,
-    Results,
-    Row,
-    summarise,
-)
+from oblivio.bench.spec import canonical
+from oblivio.bench.stats import Record, Results, summarise
 from oblivio.bench.store import write_whole
+from oblivio.bench.sweep import scenes
 from oblivio.core import Score
-from oblivio.report import exhibit, plot, words
-from oblivio.report.cell import Cell, gap_cell, score_cell
+from oblivio.report import plot, words
+from oblivio.report.listing import finite, listing, provenance, toml
+from oblivio.report.scene import scene_parts
+from oblivio.report.section import Sheet
 
-_ROOM = 3_000_000  # characters of records; plotly takes 5 of the 10 MB that a page may have
+_ROOM = 9_800_000  # bytes: a page stays below 10 MB, of which plotly takes 5
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is on the page besides means; what does not fit is left to the records' files.
+
+    Args:
+        exhibits: The lists of numbers in the records.
+        plots: Those of single pruned models.
+        details: The rest of the records, and all that panels say besides the headline scores.
+    """
+
+    exhibits: bool = True
+    plots: bool = True
+    details: bool = True
+
+
+_SPARER = (
+    Shown(),
+    Shown(exhibits=False),
+    Shown(exhibits=False, plots=False),
+    Shown(exhibits=False, plots=False, details=False),
+)
 
 
 def write_page(
@@ -64,11 +80,29 @@ def page(
         HTML.
     """
     results = summarise(records, scores)
-    looks = plot.colours(results)
-    figures: dict[str, Figure] = {}
-    sections = [
-        _section(f"s{number}", comparison, results, looks, figures)
-        for number, comparison in enumerate(results.comparisons)
+    text = ""
+    for shown in _SPARER:
+        listed = listing(records, exhibits=shown.exhibits, details=shown.details)
+        if shown == _SPARER[-1] or sum(len(record["json"]) for record in listed) < _ROOM / 2:
+            text = _rendered(records, experiment, results, shown, listed)
+            if len(text.encode()) < _ROOM:
+                break
+    return text
+
+
+def _rendered(
+    records: Sequence[Record],
+    experiment: Mapping[str, Any],
+    results: Results,
+    shown: Shown,
+    listed: Sequence[Mapping[str, Any]],
+) -> str:
+    """The page, with as much as is asked for."""
+    sheet = Sheet(results, plot.colours(results), plots=shown.plots, details=shown.details)
+    numbers = {id(one): f"s{place}" for place, one in enumerate(results.comparisons)}
+    parts = [
+        scene_parts(f"c{place}", scene, sheet, numbers)
+        for place, scene in enumerate(scenes(results))
     ]
     environment = Environment(
         loader=PackageLoader("oblivio", "report"),
@@ -84,13 +118,14 @@ def page(
             title=str(experiment.get("title") or experiment.get("name") or "experiment"),
             about=str(experiment.get("about") or "").strip(),
             opening=opening(records, results),
-            sections=sections,
+            scenes=parts,
             results=results,
             direction=words.direction,
-            settings=_toml(experiment),
+            settings=toml(experiment),
             provenance=provenance(records),
-            records=_listing(records, results),
-            figures={name: plain(figure) for name, figure in figures.items()},
+            records=listed,
+            shown=shown,
+            figures={name: plain(figure) for name, figure in sheet.figures.items()},
             plotly=get_plotlyjs(),
         )
         .lstrip()
@@ -110,9 +145,12 @@ def opening(records: Sequence[Record], results: Results) -> str:
     seeds = {record["cell"]["seed"] for record in done}
     data = sorted({str(record["cell"]["data"]["name"]) for record in done})
     models = sorted({str(record["cell"]["model"]["name"]) for record in done})
+    found = scenes(results)
+    sparse = {canonical(one.pruner) for scene in found for one in scene.sparse}
+    ways = f", dense and pruned in {_counted(len(sparse), 'way')}," if sparse else ""
     said = (
         f"Compared: {_counted(len(methods), 'method')} of forgetting, beside the untouched "
-        f"original and a retrained model, in {_counted(len(results.comparisons), 'scenario')} on "
+        f"original and a retrained model, in {_counted(len(found), 'scenario')}{ways} on "
         f"{words.listed(data)} with {words.listed(models)}, over {words.seeds(len(seeds))}. "
     )
     missing = [
@@ -127,142 +165,6 @@ def _counted(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-# --- Sections -----------------------------------------------------------------------------------
-
-
-def _section(
-    name: str,
-    comparison: Comparison,
-    results: Results,
-    looks: Mapping[str, tuple[str, str]],
-    figures: dict[str, Figure],
-) -> dict[str, Any]:
-    """All that the page shows of a scenario; its figures go to `figures`."""
-
-    def drawn(short: str, figure: Figure | None) -> str | None:
-        if figure is None or not figure.data:
-            return None
-        figures[f"{name}-{short}"] = figure
-        return f"{name}-{short}"
-
-    def cells(row: Row, scores: Iterable[str]) -> list[Cell]:
-        return [score_cell(row, score, results, comparison.title) for score in scores]
-
-    timed = [score for score in results.scores if score == "seconds"]
-    others = [s for s in results.scores if s not in results.headline and s not in timed]
-    plots = {
-        score: drawn(score, plot.score_plot(comparison, score, results.scores[score], looks))
-        for score in results.scores
-    }
-    references = {row.name: row for row in comparison.rows if row.name in (ORIGINAL, RETRAIN)}
-    return {
-        "id": name,
-        "title": comparison.title,
-        "summary": words.summary(comparison, results),
-        "caution": words.caution(comparison),
-        "seeds": words.seeds(len(comparison.seeds)),
-        "paired": comparison.row(RETRAIN) is not None,
-        "rows": [
-            {
-                "label": row.label,
-                "name": row.name,
-                "colour": looks[row.label][0],
-                "cells": cells(row, results.headline),
-                "gap": gap_cell(row, results, comparison.title),
-                "time": cells(row, timed),
-            }
-            for row in comparison.rows
-        ],
-        "others": {
-            score: [score_cell(row, score, results, comparison.title) for row in comparison.rows]
-            for score in others
-        },
-        "plots": [plots[s] for s in results.headline if plots[s]],
-        "other_plots": [plots[s] for s in others if plots[s]],
-        "time": next((plots[s] for s in timed if plots[s]), None),
-        "cost": drawn("cost", plot.cost_plot(comparison, looks)),
-        "profile": drawn("profile", plot.profile_plot(comparison, results, looks)),
-        "confidence": [
-            (part, figure)
-            for part in ("forget", "retain", "test")
-            if (figure := drawn(part, exhibit.confidence_plot(comparison, part, looks)))
-        ],
-        "confusion": [
-            (caption, figure, chosen)
-            for short, caption, rows, chosen in (
-                ("before", "Before: original", [references.get(ORIGINAL)], False),
-                ("after", "After: ", comparison.methods, True),
-                ("retrained", "Aim: retrain", [references.get(RETRAIN)], False),
-            )
-            if (figure := drawn(short, exhibit.confusion_plot([row for row in rows if row])))
-        ],
-        "methods": [(row.label, looks[row.label][0]) for row in comparison.methods],
-        "notes": _notes(comparison),
-    }
-
-
-def _notes(comparison: Comparison) -> list[tuple[str, str, str, list[tuple[int, str]]]]:
-    """What methods said of their results; what several seeds say alike stands once."""
-    found: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
-    for row in comparison.rows:
-        for record in row.records:
-            for name, value in (record.get("notes") or {}).items():
-                text = value if isinstance(value, str) else json.dumps(finite(value))
-                place = found.setdefault((row.label, str(name), text), [])
-                place.append((record["cell"]["seed"], record["key"]))
-    order = {row.label: place for place, row in enumerate(comparison.rows)}
-    ranked = sorted(found, key=lambda what: (order[what[0]], what[1]))
-    return [(*what, found[what]) for what in ranked]
-
-
-def _listing(records: Sequence[Record], results: Results) -> list[dict[str, Any]]:
-    """Every record, with its JSON; where they are too many, without its exhibits."""
-    unique = list({record["key"]: record for record in records}.values())
-    methods = label.methods(record["cell"]["method"] for record in unique)
-    titles = label.scenarios(unique)
-    whole = sum(len(json.dumps(record)) for record in unique) < _ROOM
-    listing = []
-    for record in unique:
-        cell = record["cell"]
-        shown = record if whole else {k: v for k, v in record.items() if k != "exhibits"}
-        seconds = (record.get("metrics") or {}).get("seconds")
-        listing.append(
-            {
-                "key": record["key"],
-                "status": record["status"],
-                "title": titles[label.canonical(label.surroundings(record))],
-                "label": methods[label.canonical(cell["method"])],
-                "seed": cell["seed"],
-                "time": words.duration(float(seconds)) if isinstance(seconds, int | float) else "",
-                "json": readable(shown),
-                "whole": whole,
-            }
-        )
-    return listing
-
-
-def provenance(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Where and when the records were made: every value that occurs, by what it is.
-
-    Returns:
-        Values by name.
-    """
-    made = [record.get("provenance") or {} for record in records]
-    names = dict.fromkeys(name for one in made for name in one if name != "finished")
-    found = {
-        name: list(dict.fromkeys(str(one[name]) for one in made if one.get(name) is not None))
-        for name in names
-    }
-    finished = sorted(str(one["finished"]) for one in made if one.get("finished"))
-    if finished:
-        ends = (finished[0], finished[-1])
-        found["finished"] = list(dict.fromkeys(end.replace("T", " ", 1) for end in ends))
-    return {name: values for name, values in found.items() if values}
-
-
-# --- Text ---------------------------------------------------------------------------------------
-
-
 def plain(figure: Figure) -> dict[str, Any]:
     """A figure's data and layout, without plotly's own colours.
 
@@ -272,34 +174,3 @@ def plain(figure: Figure) -> dict[str, Any]:
     found = finite(figure.to_plotly_json())
     found["layout"].pop("template", None)
     return found
-
-
-def finite(value: Any) -> Any:
-    """The same data with null for numbers that JSON does not know."""
-    if isinstance(value, Mapping):
-        return {str(name): finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def readable(record: Record) -> str:
-    """A record as JSON, with lists of numbers in one line.
-
-    Returns:
-        Text.
-    """
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    return re.sub(r"\[[^\[\]{}\"]*\]", lambda m: re.sub(r"\s+", " ", m[0]), text)
-
-
-def _toml(experiment: Mapping[str, Any]) -> str:
-    """The settings as TOML, which knows no null: what is not set is left out."""
-    import tomli_w
-
-    def present(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(k): present(v) for k, v in value.items() if v is not None}
-        return [present(v) for v in value] if isinstance(value, list | tuple) else value
-
-    return tomli_w.dumps(present(experiment))

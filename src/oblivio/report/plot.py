@@ -69,9 +69,9 @@ def score_plot(
         height=90 + 44 * max(2, len(rows)),
         showlegend=False,
         xaxis={
-            "title": {"text": _axis(score)},
+            "title": {"text": axis(score)},
             **(
-                _logarithmic(p.value for row in rows for p in row.values[name].points)
+                logarithmic(p.value for row in rows for p in row.values[name].points)
                 if timed
                 else {}
             ),
@@ -87,7 +87,7 @@ def score_plot(
     return figure
 
 
-def _logarithmic(values: Iterable[float]) -> dict[str, Any]:
+def logarithmic(values: Iterable[float]) -> dict[str, Any]:
     """A logarithmic axis around these values, with ticks at 1, 2 and 5 in each decade."""
     found = [value for value in values if value > 0]
     if not found:
@@ -141,7 +141,7 @@ def _mean(row: Row, name: str, place: int, look: tuple[str, str], score: Score) 
             "symbol": symbol,
             "line": {"width": 2, "color": colour},
         },
-        error_x=_bars(estimate, colour),
+        error_x=bars(estimate, colour),
         hovertemplate=f"{words.measured(estimate, score)}{unit} (n = {estimate.n})"
         "<extra>%{fullData.name}</extra>",
     )
@@ -158,7 +158,8 @@ def _mark(figure: go.Figure, rival: Estimate) -> None:
         )
 
 
-def _axis(score: Score) -> str:
+def axis(score: Score) -> str:
+    """An axis' title: the score and its unit."""
     unit = f" ({score.unit})" if score.unit else ""
     return f"{escape(score.label)}{unit}"
 
@@ -240,8 +241,8 @@ def cost_plot(comparison: Comparison, looks: Mapping[str, tuple[str, str]]) -> g
                 name=escape(row.label),
                 mode="markers",
                 marker={"color": colour, "size": 11, "symbol": symbol},
-                error_x=_bars(row.rte, colour, 100.0),
-                error_y=_bars(row.gap, colour),
+                error_x=bars(row.rte, colour, 100.0),
+                error_y=bars(row.gap, colour),
                 hovertemplate=f"gap {words.spread(row.gap)} pp, {words.speed(row.rte)}"
                 "<extra>%{fullData.name}</extra>",
             )
@@ -259,16 +260,14 @@ def cost_plot(comparison: Comparison, looks: Mapping[str, tuple[str, str]]) -> g
         legend={"orientation": "h", "y": -0.3, "x": 0},
         xaxis={
             "title": {"text": "run time (% of retrain's)"},
-            **_logarithmic(
-                100 * p.value for r in comparison.methods if r.rte for p in r.rte.points
-            ),
+            **logarithmic(100 * p.value for r in comparison.methods if r.rte for p in r.rte.points),
         },
         yaxis={"title": {"text": "average gap (pp)"}, "rangemode": "tozero"},
     )
     return figure
 
 
-def _bars(estimate: Estimate, colour: str, factor: float = 1.0) -> dict[str, Any]:
+def bars(estimate: Estimate, colour: str, factor: float = 1.0) -> dict[str, Any]:
     """The interval as error bars; none for a single seed."""
     low = estimate.mean if estimate.low is None else estimate.low
     high = estimate.mean if estimate.high is None else estimate.high

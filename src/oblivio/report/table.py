@@ -20,10 +20,13 @@ from oblivio.bench.stats import (
     Unfinished,
     summarise,
 )
+from oblivio.bench.sweep import scenes
 from oblivio.core import Score
 from oblivio.report import words
+from oblivio.report.sweep_table import disparity_table, sweep_caption, sweep_table
 
 _WIDE = 104  # columns from which two decimals fit
+_MANY = 4  # comparisons up to which each has a table of its own
 
 
 def print_table(
@@ -33,6 +36,9 @@ def print_table(
 ) -> None:
     """Print one table per scenario, then what failed or was skipped.
 
+    Where models were pruned, a table of dense against sparse follows; a scenario with many pruners
+    and sparsities has all its scores in a single table.
+
     Args:
         records: An experiment's records.
         console: Where to print; None is the terminal.
@@ -41,17 +47,34 @@ def print_table(
     console = console or Console()
     results = summarise(records, scores)
     wide = console.width >= _WIDE
-    for comparison in results.comparisons:
-        console.print()
-        console.print(comparison_table(comparison, results, wide=wide))
-        if others := [n for n in results.scores if n not in (*results.headline, "seconds")]:
-            console.print(others_table(comparison, results, others, wide=wide))
-        console.print(_caption(comparison, results))
+    many = len(results.comparisons) > _MANY
+    for scene in scenes(results):
+        for comparison in [scene.dense] if many and scene.sweeps else scene.all:
+            if comparison is not None:
+                _print_comparison(comparison, results, console)
+        if many and scene.sweeps:
+            console.print()
+            console.print(sweep_table(scene, results, wide=wide))
+        if (changes := disparity_table(scene, results, wide=wide)) is not None:
+            console.print()
+            console.print(changes)
+        if scene.sweeps:
+            console.print(sweep_caption(scene, results))
     if not results.comparisons:
         console.print("No cell is done yet.")
     if results.unfinished:
         console.print()
         console.print(unfinished_list(results.unfinished))
+
+
+def _print_comparison(comparison: Comparison, results: Results, console: Console) -> None:
+    """Print all that is known of one scenario, dense or of one pruner."""
+    wide = console.width >= _WIDE
+    console.print()
+    console.print(comparison_table(comparison, results, wide=wide))
+    if others := [n for n in results.scores if n not in (*results.headline, "seconds")]:
+        console.print(others_table(comparison, results, others, wide=wide))
+    console.print(_caption(comparison, results))
 
 
 def comparison_table(comparison: Comparison, results: Results, *, wide: bool = True) -> Table:
@@ -90,7 +113,7 @@ def others_table(
     """
     table = _table(None, results, names)
     for row in comparison.rows:
-        table.add_row(*_score_cells(row, names, wide), end_section=row.name == RETRAIN)
+        table.add_row(*_score_cells(row, results, names, wide), end_section=row.name == RETRAIN)
     return table
 
 
@@ -113,22 +136,27 @@ def _table(title: str | None, results: Results, names: Sequence[str]) -> Table:
     return table
 
 
-def _score_cells(row: Row, names: Sequence[str], wide: bool) -> list[RenderableType]:
+def _score_cells(
+    row: Row, results: Results, names: Sequence[str], wide: bool
+) -> list[RenderableType]:
     """A method's name and scores."""
-    digits, rival = 2 if wide else 1, row.name == RETRAIN
+    most, rival = 2 if wide else 1, row.name == RETRAIN
     cells: list[RenderableType] = [Text(row.label, style="bold" if rival else "")]
     for name in names:
-        gap = None if rival else row.gaps.get(name)
+        value, gap = row.values.get(name), None if rival else row.gaps.get(name)
+        digits = most if value is None else words.digits(value, results.scores[name], most)
         beside = "" if gap is None else f"Δ {words.number(gap.mean, digits)}"
-        cells.append(_stacked(_spread(row.values.get(name), wide), beside))
+        cells.append(_stacked(_spread(value, wide, digits), beside))
     return cells
 
 
 def _cells(row: Row, results: Results, wide: bool) -> list[RenderableType]:
     """A method's cells in the main table."""
-    cells = _score_cells(row, results.headline, wide)
+    cells = _score_cells(row, results, results.headline, wide)
     if results.headline:
-        cells.append(_stacked(_spread(None if row.name == RETRAIN else row.gap, wide)))
+        cells.append(
+            _stacked(_spread(None if row.name == RETRAIN else row.gap, wide, 2 if wide else 1))
+        )
     seconds = row.values.get("seconds")
     time = words.ABSENT if seconds is None else words.duration(seconds.mean)
     pace = "" if row.rte is None or row.name in (ORIGINAL, RETRAIN) else words.speed(row.rte)
@@ -136,11 +164,11 @@ def _cells(row: Row, results: Results, wide: bool) -> list[RenderableType]:
     return cells
 
 
-def _spread(estimate: Estimate | None, wide: bool) -> str:
+def _spread(estimate: Estimate | None, wide: bool, digits: int) -> str:
     """Mean and half-width, in one line where there is room for it."""
     if estimate is None:
         return words.ABSENT
-    text = words.spread(estimate, 2 if wide else 1)
+    text = words.spread(estimate, digits)
     return text if wide else text.replace(" ± ", "\n± ")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from oblivio.bench.estimate import Estimate, paired
 from oblivio.bench.stats import ORIGINAL, RETRAIN, Comparison, Results, Row
 from oblivio.core import Score
@@ -68,14 +70,31 @@ def spread(estimate: Estimate, digits: int = 2) -> str:
     return mean if estimate.half is None else f"{mean} ± {number(estimate.half, digits)}"
 
 
-def measured(estimate: Estimate, score: Score, digits: int = 2) -> str:
-    """An estimate as its unit asks: seconds are scaled, all else keeps its digits.
+def signed(estimate: Estimate, digits: int = 2) -> str:
+    """As `spread`, with a plus sign where the mean is above zero."""
+    text = spread(estimate, digits)
+    return f"+{text}" if estimate.mean > 0 and number(estimate.mean, digits).strip("0.") else text
+
+
+def digits(estimate: Estimate, score: Score, most: int = 2) -> int:
+    """How many decimals a number deserves: fixed for percentages, three figures where no unit says.
+
+    Returns:
+        From 0 to 8.
+    """
+    if score.unit or not estimate.mean:
+        return most
+    return min(8, max(0, 2 - math.floor(math.log10(abs(estimate.mean)))))
+
+
+def measured(estimate: Estimate, score: Score, most: int = 2) -> str:
+    """An estimate as its unit asks: seconds are scaled, percentages have fixed decimals.
 
     Returns:
         Such as "97.13 ± 0.25" or "4.0 ± 0.4 s".
     """
     if score.unit != "s":
-        return spread(estimate, digits)
+        return spread(estimate, digits(estimate, score, most))
     if estimate.half is None or abs(estimate.mean) < 0.0005:
         return duration(estimate.mean)
     size, unit = _unit(estimate.mean)
@@ -123,7 +142,7 @@ def summary(comparison: Comparison, results: Results) -> str:
     Returns:
         A paragraph.
     """
-    said = [_task(comparison)]
+    said = [task(comparison)]
     ranked = sorted((r.gap.mean, r.label, r) for r in comparison.methods if r.gap is not None)
     if comparison.row(RETRAIN) is None:
         said.append("Retraining has no finished record here, so nothing can be compared.")
@@ -138,18 +157,18 @@ def summary(comparison: Comparison, results: Results) -> str:
     return " ".join(filter(None, said))
 
 
-def caution(comparison: Comparison) -> str:
+def caution(*comparisons: Comparison) -> str:
     """A warning where the membership attack had next to nothing to learn from.
 
     Returns:
         A sentence, or nothing.
     """
     weak = {
-        row.label: min(point.value for point in row.values[POWER].points)
+        row.label: None
+        for comparison in comparisons
         for row in comparison.rows
-        if POWER in row.values
+        if POWER in row.values and min(p.value for p in row.values[POWER].points) < COIN
     }
-    weak = {label: power for label, power in weak.items() if power < COIN}
     if not weak:
         return ""
     return (
@@ -159,8 +178,12 @@ def caution(comparison: Comparison) -> str:
     )
 
 
-def _task(comparison: Comparison) -> str:
-    """What was to be forgotten."""
+def task(comparison: Comparison) -> str:
+    """What was to be forgotten, how often, and what it is measured by.
+
+    Returns:
+        A sentence or two.
+    """
     splits = [r["split"] for row in comparison.rows for r in row.records if r.get("split")]
     if not splits:
         return "How many examples were to be forgotten is not on record."
