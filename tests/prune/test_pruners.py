@@ -25,7 +25,8 @@ from oblivio.core import Origin, Pruner, Run, derive
 from oblivio.data.arrays import Arrays
 from oblivio.mask import Mask, prunable
 from oblivio.models import factory
-from oblivio.prune import LayerCollapse, keep_largest, largest, removed, smallest, sparse
+from oblivio.prune import sparse
+from oblivio.prune._choice import LayerCollapse, keep_largest, largest, removed, smallest
 from oblivio.prune.iterative import Iterative
 from oblivio.prune.magnitude import Magnitude
 from oblivio.prune.random import Random

@@ -10,14 +10,12 @@ from torch import nn
 
 from oblivio.core import Data, Run
 from oblivio.mask import Mask
-from oblivio.prune import (
+from oblivio.prune import needs_origin, resumed, rewound
+from oblivio.prune._choice import (
     candidates,
     check_rewind,
     check_sparsity,
     keep_largest,
-    needs_origin,
-    resumed,
-    rewound,
     warn_of_collapse,
 )
 

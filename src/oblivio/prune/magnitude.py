@@ -9,7 +9,7 @@ from torch import nn
 
 from oblivio.core import Data, Run
 from oblivio.mask import Mask
-from oblivio.prune import (
+from oblivio.prune._choice import (
     candidates,
     check_rewind,
     check_sparsity,

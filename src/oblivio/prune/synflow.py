@@ -12,7 +12,7 @@ from torch.nn.utils import vector_to_parameters
 
 from oblivio.core import Data, Run
 from oblivio.mask import Mask
-from oblivio.prune import (
+from oblivio.prune._choice import (
     candidates,
     check_rewind,
     check_sparsity,
