@@ -144,7 +144,7 @@ def test_proximal_descent_ends_at_the_lasso(gamma: float) -> None:
     split = Split.of(world.data, world.data.ids[:12])
     retain = split.retain
     assert isinstance(retain, Arrays)
-    recipe = Recipe(epochs=1500, lr=0.5, batch_size=60, momentum=0.0, weight_decay=0.0)
+    recipe = Recipe(epochs=1500, lr=1.0, batch_size=60, momentum=0.0, weight_decay=0.0)
     method = L1Sparse(recipe, gamma=gamma, schedule="constant", step="proximal")
     theta = worlds.weights(unlearn(method, world.build(), split, Run.on("cpu")).model)
     slope, zero = world.gradient(theta, retain), theta == 0
