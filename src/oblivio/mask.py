@@ -167,13 +167,13 @@ class Mask:
         """
         self.check(model)
         own = dict(model.named_parameters(remove_duplicate=False))
-        weights: list[Tensor] = [own[name] for name in self.keep]
+        # Detached, they share the parameters' memory, and a call need not switch gradients off.
+        weights = [own[name].detach() for name in self.keep]
         factors = [
             torch.empty_like(w, requires_grad=False).copy_(self.keep[name])
             for name, w in zip(self.keep, weights, strict=True)
         ]
 
-        @torch.no_grad()
         def hold() -> None:
             torch._foreach_mul_(weights, factors)  # pyright: ignore[reportPrivateImportUsage]
 
