@@ -150,7 +150,7 @@ def test_few_pruned_comparisons_have_a_table_each_and_one_of_changes():
     assert "over sparsity" not in text
     changes = text[text.index("Class 3: dense against pruned") :]
     assert "below zero, forgetting is simpler" in " ".join(changes.split())
-    assert re.search(r"magnitude 95 % +retrain +– +– +– +\d", changes)
+    assert re.search(r"magnitude 95 % *\n +retrain +– +– +– +\d", changes)
     assert re.search(r"fine_tune( +\d+\.\d+ ± \d+\.\d+){2} +−\d", changes)
     assert "original" not in changes.split("Means over")[0]
 
@@ -159,13 +159,20 @@ def test_many_pruned_comparisons_share_a_table():
     text = printed(make_sweep(sparsities=(0.5, 0.75, 0.95)))
     assert "Class 3: over sparsity" in text
     for name in ("dense", "magnitude 50 %", "magnitude 95 %", "synflow 75 %"):
-        assert re.search(rf"^ ?{name} +original", text, re.MULTILINE), name
+        assert re.search(rf"^ ?{name} *\n +original +\d", text, re.MULTILINE), name
     assert len(text.splitlines()) < 140
 
 
-def test_pruned_experiments_fit_a_narrow_terminal():
-    text = printed(make_sweep(), width=80)
-    assert max(map(len, text.splitlines())) <= 80
+@pytest.mark.parametrize("width", [80, 104, 120])
+def test_pruned_experiments_fit_and_nothing_is_cut(width):
+    text = printed(make_sweep(), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    swept = text[text.index("over sparsity") :]
+    rows = re.findall(r"^ +(?:original|retrain|fine_tune|gradient_ascent) .*", swept, re.MULTILINE)
+    assert len(rows) == 5 * 4 + 4 * 3  # dense and four ways to prune; retrain and two methods each
+    timed = [row for row in rows if re.search(r"(\d|<1) (ms|s) *$", row)]
+    assert len(timed) == 5 * 4
 
 
 def test_scores_of_a_theory_are_shown_over_sparsity():

@@ -13,7 +13,7 @@ from oblivio.bench.stats import ORIGINAL, RETRAIN, Results, Row
 from oblivio.bench.sweep import Disparity, Scene, disparities, sparsity
 from oblivio.report import words
 
-_ROOM = 8  # scores that fit beside each other
+_ROOM = 4  # scores that fit beside each other
 
 
 def sweep_table(scene: Scene, results: Results, *, wide: bool = True) -> Table:
@@ -28,10 +28,7 @@ def sweep_table(scene: Scene, results: Results, *, wide: bool = True) -> Table:
         A table; the dense model stands first, under every pruner its sparsities in rising order.
     """
     table = _empty(f"{scene.title}: over sparsity, means")
-    table.add_column("Pruned", overflow="fold", min_width=8)
-    table.add_column("Method", overflow="fold", min_width=9)
-    scores = [name for name in results.scores if name != "seconds"]
-    names = scores if len(scores) <= _ROOM else results.headline
+    names = results.headline or [name for name in results.scores if name != "seconds"][:_ROOM]
     for name in names:
         score = results.scores[name]
         table.add_column(f"{score.label} {score.unit}".strip(), justify="right")
@@ -43,16 +40,16 @@ def sweep_table(scene: Scene, results: Results, *, wide: bool = True) -> Table:
         (f"{sweep.name} {sparsity(one):g} %", one) for sweep in scene.sweeps for one in sweep.sparse
     ]
     for called, comparison in groups:
-        for place, row in enumerate(comparison.rows):
-            last = place + 1 == len(comparison.rows)
-            shown = called if place == 0 else ""
-            table.add_row(shown, *_means(row, results, names, 2 if wide else 1), end_section=last)
+        table.add_section()
+        table.add_row(Text(called, style="bold"))
+        for row in comparison.rows:
+            table.add_row(*_means(row, results, names, 2 if wide else 1))
     return table
 
 
 def _means(row: Row, results: Results, names: Sequence[str], most: int) -> list[Text]:
     """A method's name and means."""
-    cells = [Text(row.label, style="bold" if row.name == RETRAIN else "")]
+    cells = [_called(row)]
     for name in names:
         value = row.values.get(name)
         text = words.ABSENT
@@ -83,16 +80,13 @@ def disparity_table(scene: Scene, results: Results, *, wide: bool = True) -> Tab
     if not found:
         return None
     table = _empty(f"{scene.title}: dense against pruned, average gap in points")
-    table.add_column("Pruned", overflow="fold")
-    table.add_column("Method", overflow="fold")
     for name in ("Dense", "Pruned", "Change", "Pruned, to\ndense retrain"):
         table.add_column(name, justify="right")
     for place, one in enumerate(found):
-        first = place == 0 or found[place - 1].pruned != one.pruned
-        last = place + 1 == len(found) or found[place + 1].pruned != one.pruned
-        table.add_row(
-            one.pruned if first else "", *_disparity(one, 2 if wide else 1), end_section=last
-        )
+        if place == 0 or found[place - 1].pruned != one.pruned:
+            table.add_section()
+            table.add_row(Text(one.pruned, style="bold"))
+        table.add_row(*_disparity(one, 2 if wide else 1))
     return table
 
 
@@ -101,12 +95,17 @@ def _disparity(one: Disparity, digits: int) -> list[Text]:
     sure = one.change is not None and one.change.excludes(0.0)
     changed = words.ABSENT if one.change is None else words.signed(one.change, digits)
     return [
-        Text(one.row.label, style="bold" if one.row.name == RETRAIN else ""),
+        _called(one.row),
         Text(_spread(one.dense, digits)),
         Text(_spread(one.sparse, digits)),
         Text(changed, style="bold" if sure else ""),
         Text(_spread(one.across, digits)),
     ]
+
+
+def _called(row: Row) -> Text:
+    """A method's label, below its pruner's."""
+    return Text(f"  {row.label}", style="bold" if row.name == RETRAIN else "")
 
 
 def _spread(estimate: Estimate | None, digits: int) -> str:
@@ -128,7 +127,8 @@ def sweep_caption(scene: Scene, results: Results) -> Text:
 
 
 def _empty(title: str) -> Table:
-    return Table(
+    """A table of methods, as yet without rows."""
+    table = Table(
         title=title,
         title_justify="left",
         title_style="bold",
@@ -137,3 +137,5 @@ def _empty(title: str) -> Table:
         pad_edge=False,
         header_style="bold",
     )
+    table.add_column("Method", overflow="fold", min_width=17)
+    return table
