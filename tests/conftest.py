@@ -10,6 +10,7 @@ from jaxtyping import install_import_hook
 
 # Before the package is imported: every function that sees tensors checks its annotations.
 CHECKED = (
+    "files",
     "mask",
     "compact",
     "core",

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Shaped, UInt8
 from torch import Tensor, nn
+
+from oblivio.files import write_whole
 
 KEY = "oblivio.compact"
 NAMED = 200
@@ -56,7 +56,7 @@ def save_compact(model: nn.Module, path: str | Path) -> None:
         listed.append((name, list(value.shape)))
         for kind, part in packed(value.detach().cpu()).items():
             tensors[f"{kind}:{name}"] = part
-    _write_whole(Path(path), save(tensors, metadata={KEY: json.dumps(listed)}))
+    write_whole(Path(path), save(tensors, metadata={KEY: json.dumps(listed)}))
 
 
 def load_compact(path: str | Path) -> dict[str, Tensor]:
@@ -161,18 +161,3 @@ def _read(path: Path, *, header: bool = False) -> tuple[dict[str, Tensor], str |
     except (SafetensorError, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is damaged or not a safetensors file: {reason}.") from error
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write beside the place and move it there, which is one operation."""
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise

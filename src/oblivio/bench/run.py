@@ -24,7 +24,7 @@ from torch import nn
 
 import oblivio
 from oblivio.bench.spec import Cell, Experiment, as_toml, canonical
-from oblivio.bench.store import Record, Store, write_whole
+from oblivio.bench.store import Record, Store
 from oblivio.catalogue import choose
 from oblivio.core import (
     Data,
@@ -41,6 +41,7 @@ from oblivio.core import (
     unlearn,
 )
 from oblivio.data.source import Source, load
+from oblivio.files import write_whole
 from oblivio.mask import prunable
 from oblivio.models import factory, load_weights
 from oblivio.prune import LayerCollapse, Pruned, sparse

@@ -13,9 +13,9 @@ from plotly.offline import get_plotlyjs
 
 from oblivio.bench.spec import canonical
 from oblivio.bench.stats import Record, Results, summarise
-from oblivio.bench.store import write_whole
 from oblivio.bench.sweep import scenes
 from oblivio.core import Score
+from oblivio.files import write_whole
 from oblivio.report import plot, words
 from oblivio.report.listing import finite, listing, provenance, toml
 from oblivio.report.scene import scene_parts
