@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -20,3 +25,17 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """A fingerprint of names, shapes, types and values.
+
+    Returns:
+        Thirty-two hexadecimal digits.
+    """
+    total = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name]
+        total.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+        total.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:32]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -10,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from oblivio.files import write_whole
+from oblivio.files import weights_digest, write_whole
 
 Record = dict[str, Any]
 
@@ -133,17 +131,3 @@ class Store:
 
     def _model(self, key: str) -> Path:
         return self.models / f"{key}.safetensors"
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """A fingerprint of names, shapes, types and values.
-
-    Returns:
-        Thirty-two hexadecimal digits.
-    """
-    total = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name]
-        total.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
-        total.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()[:32]
