@@ -108,7 +108,7 @@ def run(experiment: Experiment, store: Store, *, jobs: int, tell: Listener) -> l
     left = plan(experiment, store).left
     originals = {cell.original_key: cell for cell in left}
     dense = {cell.original_key: cell for cell in (c.dense for c in left if _starts_dense(c))}
-    quiet = replace(store, warn=_quiet)
+    quiet = Store(store.folder, store.shared)  # processes tell of their warnings as events
     with _processes(jobs, tell) as at_once:
         at_once(learn, [(cell, quiet) for cell in dense.values()])
         at_once(learn, [(c, quiet) for key, c in originals.items() if key not in dense])
@@ -120,10 +120,6 @@ def run(experiment: Experiment, store: Store, *, jobs: int, tell: Listener) -> l
 def _starts_dense(cell: Cell) -> bool:
     """Whether a cell's original is the dense one, or is pruned from it."""
     return cell.pruner is None or choose("pruners", cell.pruner).trained
-
-
-def _quiet(_: str) -> None:
-    """Hear a warning and do nothing: processes tell of theirs as events."""
 
 
 @contextmanager
