@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -224,6 +225,8 @@ class Run:
         origin: How the original model came to be. What trains anew (retraining, pruning) needs it.
         mask: Which weights of a pruned model may differ from zero; `fit` holds it through every
             step, and a method that changes weights without `fit` must leave the others zero.
+        beside: The file of the model's weights, beside which is kept what is computed once for
+            them, such as their Fisher diagonal; None keeps nothing.
         channels_last: Whether `fit` stores images with the channels last; None does where it pays
             (two-dimensional convolutions).
         compile: Whether `fit` compiles the model first: pays for long trainings only.
@@ -234,6 +237,7 @@ class Run:
     seed: int = 0
     origin: Origin | None = None
     mask: Mask | None = None
+    beside: Path | None = None
     channels_last: bool | None = None
     compile: bool = False
     tell: Callable[[Progress | Note], None] = field(default=_silence, repr=False, compare=False)
@@ -348,7 +352,7 @@ class Origin:
         """
         with seeded(derive(self.seed, "training")):
             model = self.fresh().to(run.device)
-            own = replace(run, seed=derive(self.seed, "order"), mask=None)
+            own = replace(run, seed=derive(self.seed, "order"), mask=None, beside=None)
             return self.train(model, data.to(run.device), own).eval()
 
 
@@ -396,6 +400,10 @@ class Method(Protocol):
 
     `reads` names the parts of a split that it looks at. Where the run has a mask, what the mask
     removed must stay zero.
+
+    A method may also have a function `prepare(model, data, run) -> None`: what can be done before
+    anyone asks to forget, for a model and all of its training data. It leaves the model as it is
+    and keeps what it finds beside the weights (`run.beside`); a request must do without it too.
     """
 
     if not TYPE_CHECKING:  # a class variable for most, a property for one that wraps another
