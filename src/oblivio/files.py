@@ -35,7 +35,7 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     """
     total = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name]
+        tensor = state[name].detach().cpu()
         total.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
         total.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:32]
