@@ -234,6 +234,87 @@ def test_keep_originals_leaves_no_unlearned_weights(tmp_path):
     assert kept == [TINY.cells()[0].original_key]
 
 
+# --- What is prepared ---------------------------------------------------------------------------
+
+ASKING = replace(
+    PRUNED, methods=tuple({"name": "asking:Asking", "threshold": t} for t in (3.0, 9.0))
+).resolved()
+
+
+def kept(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("models/*.fisher-*")}
+
+
+def test_what_can_be_prepared_is_there_once_for_every_original(tmp_path):
+    """In one process and in two, dense and pruned; and when resumed, it is not made again."""
+    one, events = done(ASKING, tmp_path / "one")
+    assert [record["status"] for record in one] == ["done"] * 8, [e.text for e in events]
+    originals = {cell.original_key for cell in ASKING.cells()}
+    files = kept(tmp_path / "one")
+    assert set(files) == {f"{key}.fisher-data.safetensors" for key in originals}
+    for record in one:
+        asks = record["cell"]["method"]["name"] == "asking:Asking"
+        assert ("prepared_seconds" in record["notes"]) == asks
+    two, _ = done(ASKING, tmp_path / "two", jobs=2)
+    assert numbers(one) == numbers(two)
+
+    for path in [p for part in ("records", "models") for p in (tmp_path / "one" / part).iterdir()]:
+        if path.name.partition(".")[0] not in originals:
+            path.unlink()
+    again, _ = done(ASKING, tmp_path / "one")
+    assert numbers(again) == numbers(one)
+    assert kept(tmp_path / "one") == files
+
+
+def test_an_original_that_is_made_again_is_prepared_again(tmp_path):
+    one, _ = done(ASKING, tmp_path)
+    for path in (*tmp_path.glob("models/*"), *tmp_path.glob("records/*")):
+        path.write_bytes(path.read_bytes()[:-7])
+    again, events = done(ASKING, tmp_path)
+    assert numbers(again) == numbers(one)
+    assert not [event for event in events if event.kind == "failed"]
+
+
+def test_preparing_sees_all_of_the_training_data_before_any_cell(tmp_path, monkeypatch):
+    """Once for every original and method that can; its time is not the method's."""
+    from oblivio.methods.fine_tune import FineTune
+
+    calls = []
+
+    def prepare(self, model, data, run):
+        assert not model.training
+        kept = None if run.mask is None else run.mask.kept
+        calls.append((len(data), run.beside, kept, len(list(tmp_path.glob("records/*")))))
+        time.sleep(1)
+
+    monkeypatch.setattr(FineTune, "prepare", prepare, raising=False)
+    records, _ = done(PRUNED, tmp_path)
+    store = Store(tmp_path)
+    keys = dict.fromkeys(cell.original_key for cell in PRUNED.cells())
+    assert calls == [
+        (1437, store.weights(key), mask, 0) for key, mask in zip(keys, (None, 205), strict=True)
+    ]
+    for record in records:
+        about = store.read_model(record["key"], bench._prepare(PRUNED.cells()[0])[1].origin.fresh())
+        assert about["seconds"] < 0.9
+
+
+def test_what_cannot_be_prepared_is_said_and_cells_do_without(tmp_path, monkeypatch):
+    from oblivio.methods.fine_tune import FineTune
+
+    def prepare(self, model, data, run):
+        raise ValueError("there is no moon")
+
+    monkeypatch.setattr(FineTune, "prepare", prepare, raising=False)
+    records, events = done(TINY, tmp_path)
+    assert [record["status"] for record in records] == ["done"] * 6
+    said = [event.text for event in events if event.kind == "warning"]
+    assert said == ["fine_tune cannot prepare: there is no moon"]
+
+
+# --- Killed, and in company ---------------------------------------------------------------------
+
+
 def start(folder, path):
     command = [
         sys.executable,

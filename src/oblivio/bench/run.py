@@ -42,7 +42,7 @@ from oblivio.core import (
 )
 from oblivio.data.source import Source, load
 from oblivio.files import write_whole
-from oblivio.mask import prunable
+from oblivio.mask import Mask, prunable
 from oblivio.models import factory, load_weights
 from oblivio.prune import LayerCollapse, Pruned, sparse
 from oblivio.train import Recipe, fit
@@ -244,14 +244,19 @@ def _progress(task: str, tell: Listener) -> Callable[[Progress | Note], None]:
 
 
 def learn(cell: Cell, store: Store, tell: Listener) -> None:
-    """Train the original of a cell's seed, unless it is there; failures are left to the cells."""
+    """Train the original of a cell's seed, unless it is there, and let methods prepare for it.
+
+    Failures are left to the cells.
+    """
     task = " · ".join(["original", *cell.about_original])
     noisy = replace(store, warn=lambda text: tell(Event(task, "warning", text)))
     tell(Event(task, "start"))
     try:
         source, run = _prepare(cell)
         with _collapse_told(noisy):
-            _original(cell, noisy, source, replace(run, tell=_progress(task, tell)))
+            run = replace(run, tell=_progress(task, tell))
+            original = _original(cell, noisy, source, run)
+            _beforehand(cell, noisy, original.to(run.device), source.train, run)
     except Exception as error:
         tell(Event(task, "failed", _sentence(error)))
     else:
@@ -266,6 +271,7 @@ def _original(cell: Cell, store: Store, source: Source, run: Run) -> nn.Module:
     if given and cell.pruner is None:
         return load_weights(model, str(given).format(seed=cell.seed)).eval()
     if store.read_model(cell.original_key, model) is None:
+        store.forget_beside(cell.original_key)
         if cell.pruner is not None:
             trained = _original(cell.dense, store, source, run) if _starts_dense(cell) else None
             origin = sparse(origin, choose("pruners", cell.pruner), trained)
@@ -273,6 +279,21 @@ def _original(cell: Cell, store: Store, source: Source, run: Run) -> nn.Module:
         store.write_model(cell.original_key, made, {"cell": cell.origin})
         store.read_model(cell.original_key, model)
     return model.eval()
+
+
+def _beforehand(cell: Cell, store: Store, original: nn.Module, train: Data, run: Run) -> None:
+    """What methods can do before anyone asks to forget; their time does not count it."""
+    mask = None if cell.pruner is None else Mask.of(original)
+    run = replace(run, mask=mask, beside=store.weights(cell.original_key))
+    for spec in cell.experiment.methods:
+        prepare = getattr(choose("methods", spec), "prepare", None)
+        if prepare is None:
+            continue
+        try:
+            with seeded(derive(cell.seed, "prepare", canonical(spec))):
+                prepare(original, train, run)
+        except Exception as error:
+            store.warn(f"{spec['name']} cannot prepare: {_sentence(error)}")
 
 
 @contextmanager
@@ -326,7 +347,8 @@ def _forget_and_judge(cell: Cell, store: Store, tell: Callable[..., None]) -> Re
         method = Pruned(choose("pruners", cell.pruner), method)
     about = store.read_model(cell.key, unlearned)
     if about is None:
-        outcome = unlearn(method, original, split, run)
+        knowing = replace(run, beside=store.weights(cell.original_key))
+        outcome = unlearn(method, original, split, knowing)
         about = {"cell": cell.described, "seconds": outcome.seconds, "notes": dict(outcome.notes)}
         # What is judged is what was written, so that a resumed run judges the very same.
         store.write_model(cell.key, outcome.model, about)

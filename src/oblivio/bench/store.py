@@ -93,7 +93,7 @@ class Store:
         # Copies: tied weights share memory, which the format does not allow.
         state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
         note = json.dumps({**about, "digest": weights_digest(state)}, default=str)
-        write_whole(self._model(key), save(state, metadata={"oblivio": note}))
+        write_whole(self.weights(key), save(state, metadata={"oblivio": note}))
 
     def read_model(self, key: str, model: nn.Module) -> dict[str, Any] | None:
         """Fill a model with the weights of this key.
@@ -103,7 +103,7 @@ class Store:
         """
         from safetensors import SafetensorError, safe_open
 
-        path = self._model(key)
+        path = self.weights(key)
         if not path.exists():
             return None
         try:
@@ -118,16 +118,22 @@ class Store:
         self.warn(f"The weights {path} are damaged or do not fit: they are made again.")
         return None
 
+    def weights(self, key: str) -> Path:
+        """Where the weights of this key stand, whether there are any or not."""
+        return self.models / f"{key}.safetensors"
+
     def has_model(self, key: str) -> bool:
         """Whether there are weights of this key, damaged or not."""
-        return self._model(key).exists()
+        return self.weights(key).exists()
 
     def forget_model(self, key: str) -> None:
         """Take a model's weights off the disk."""
-        self._model(key).unlink(missing_ok=True)
+        self.weights(key).unlink(missing_ok=True)
+
+    def forget_beside(self, key: str) -> None:
+        """Take off the disk what was computed for a model and kept beside its weights."""
+        for path in self.models.glob(f"{key}.*.safetensors"):
+            path.unlink(missing_ok=True)
 
     def _record(self, key: str) -> Path:
         return self.folder / "records" / f"{key}.json"
-
-    def _model(self, key: str) -> Path:
-        return self.models / f"{key}.safetensors"
