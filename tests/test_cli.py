@@ -1,13 +1,20 @@
 """The command line as a user meets it."""
 
 import re
+from dataclasses import replace
 
 import pytest
+from safetensors.torch import load, save_file
 from typer.testing import CliRunner
 
 import oblivio
 from oblivio import cli
+from oblivio.bench import run as bench
+from oblivio.bench import spec
+from oblivio.bench.store import Store
 from oblivio.catalogue import FAMILIES, names
+from oblivio.curvature.cache import find
+from oblivio.models.mlp import MLP
 
 TINY = """
 data = { name = "digits" }
@@ -50,7 +57,7 @@ def test_version():
 
 def test_help_names_every_command():
     result = CliRunner().invoke(cli.app, ["--help"])
-    assert all(word in result.output for word in ("run", "report", "list"))
+    assert all(word in result.output for word in ("run", "report", "fisher", "list"))
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "experiments"])
@@ -128,6 +135,78 @@ def test_a_failed_cell_is_exit_status_1(oblivio_says, tiny):
     status, out, _ = oblivio_says("run", tiny, "--jobs", 1)
     assert status == 1
     assert "learning rate" in out
+
+
+@pytest.fixture
+def trained(oblivio_says, tiny):
+    """The file of a trained original."""
+    tiny.write_text(TINY.replace("seeds = 2", "seeds = 1"))
+    oblivio_says("run", tiny, "--jobs", 1)
+    return tiny.parent / "runs" / "tiny" / "models" / f"{spec.read(tiny).cells()[0].original_key}"
+
+
+def test_fisher_keeps_a_diagonal_beside_the_weights(oblivio_says, tiny, trained):
+    weights = trained.with_suffix(".safetensors")
+    status, out, err = oblivio_says("fisher", weights, tiny)
+    assert status == 0, err
+    file = trained.with_suffix(".fisher-data.safetensors")
+    assert file.is_file()
+    assert f"{file} is written: 0.0 MB, 1437 examples" in out
+    assert re.search(r"layer +weights +share of weights +share of information", out)
+    shares = re.findall(r"(\d) +[\d,]+ +([\d.]+) % +([\d.]+) %", out)
+    assert len(shares) == 2
+    for column in (1, 2):
+        assert sum(float(row[column]) for row in shares) == pytest.approx(100, abs=0.11)
+
+    before = file.stat().st_mtime_ns
+    status, out, _ = oblivio_says("fisher", weights, tiny)
+    assert status == 0
+    assert "is there already" in out
+    assert file.stat().st_mtime_ns == before
+    assert oblivio_says("fisher", weights, tiny, "--kind", "model")[0] == 0
+    assert trained.with_suffix(".fisher-model.safetensors").is_file()
+
+    # The next request of the experiment finds it, as it stands beside its original.
+    store = Store(tiny.parent / "runs" / "tiny")
+    source, run = bench._prepare(spec.read(tiny).cells()[0])
+    run = replace(run, beside=weights)
+    model = run.origin.fresh()
+    store.read_model(trained.name, model)
+    assert find(model, [source.train], run, "data") is not None
+
+
+def test_fisher_replaces_what_does_not_fit_and_says_so(oblivio_says, tiny, trained):
+    weights = trained.with_suffix(".safetensors")
+    file = trained.with_suffix(".fisher-data.safetensors")
+    oblivio_says("fisher", weights, tiny)
+    good = file.read_bytes()
+    file.write_bytes(good[:-9])
+    status, out, err = oblivio_says("fisher", weights, tiny)
+    assert status == 0
+    assert "it is replaced" in err
+    assert "is written" in out
+    assert load(file.read_bytes()).keys() == load(good).keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fisher", "nowhere.safetensors", "tiny.toml"], "no checkpoint nowhere.safetensors"),
+        (["fisher", "tiny.toml", "tiny.toml"], "cannot be read"),
+        (["fisher", "w.safetensors", "digitz"], "Did you mean digits"),
+        (["fisher", "w.safetensors", "digits"], "does not fit the model"),
+        (["fisher", "w.safetensors", "tiny.toml", "--kind", "date"], "Did you mean data"),
+        (["fisher", "w.safetensors", "tiny.toml", "--device", "abacus"], "does not fit"),
+        (["fisher", "w.safetensors", "tiny.toml", "--data", "nowhere"], "no folder of data sets"),
+    ],
+)
+def test_wrong_use_of_fisher_is_one_sentence(oblivio_says, tiny, unchecked, words, said):
+    save_file(MLP((8,))((1, 8, 8), 10).state_dict(), "w.safetensors")
+    status, out, err = oblivio_says(*words)
+    assert status == 2
+    assert said in err
+    assert "Traceback" not in err + out
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
