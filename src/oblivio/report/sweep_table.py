@@ -16,6 +16,29 @@ from oblivio.report import words
 _ROOM = 4  # scores that fit beside each other
 
 
+def empty_table(title: str | None, width: int) -> Table:
+    """A table of methods, as yet without rows.
+
+    Args:
+        title: What stands above it.
+        width: The least that a method's name takes.
+
+    Returns:
+        A table with its first column.
+    """
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="bold",
+    )
+    table.add_column("Method", overflow="fold", min_width=width)
+    return table
+
+
 def sweep_table(scene: Scene, results: Results, *, wide: bool = True) -> Table:
     """A scenario's scores over sparsity: a row per pruner, sparsity and method, without intervals.
 
@@ -27,7 +50,7 @@ def sweep_table(scene: Scene, results: Results, *, wide: bool = True) -> Table:
     Returns:
         A table; the dense model stands first, under every pruner its sparsities in rising order.
     """
-    table = _empty(f"{scene.title}: over sparsity, means")
+    table = empty_table(f"{scene.title}: over sparsity, means", 17)
     names = results.headline or [name for name in results.scores if name != "seconds"][:_ROOM]
     for name in names:
         score = results.scores[name]
@@ -79,7 +102,7 @@ def disparity_table(scene: Scene, results: Results, *, wide: bool = True) -> Tab
     found = [one for one in disparities(scene, results) if one.row.name != ORIGINAL]
     if not found:
         return None
-    table = _empty(f"{scene.title}: dense against pruned, average gap in points")
+    table = empty_table(f"{scene.title}: dense against pruned, average gap in points", 17)
     for name in ("Dense", "Pruned", "Change", "Pruned, to\ndense retrain"):
         table.add_column(name, justify="right")
     for place, one in enumerate(found):
@@ -124,18 +147,3 @@ def sweep_caption(scene: Scene, results: Results) -> Text:
         )
     said.append(words.caution(*scene.all))
     return Text(" ".join(filter(None, said)), style="dim")
-
-
-def _empty(title: str) -> Table:
-    """A table of methods, as yet without rows."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        header_style="bold",
-    )
-    table.add_column("Method", overflow="fold", min_width=17)
-    return table

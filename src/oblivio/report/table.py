@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +22,7 @@ from oblivio.bench.stats import (
 from oblivio.bench.sweep import scenes
 from oblivio.core import Score
 from oblivio.report import words
-from oblivio.report.sweep_table import disparity_table, sweep_caption, sweep_table
+from oblivio.report.sweep_table import disparity_table, empty_table, sweep_caption, sweep_table
 
 _WIDE = 104  # columns from which two decimals fit
 _MANY = 4  # comparisons up to which each has a table of its own
@@ -119,16 +118,7 @@ def others_table(
 
 def _table(title: str | None, results: Results, names: Sequence[str]) -> Table:
     """An empty table: the method, and a column for each score."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        header_style="bold",
-    )
-    table.add_column("Method", overflow="fold", min_width=15)
+    table = empty_table(title, 15)
     for name in names:
         score = results.scores[name]
         head = f"{score.label} {score.unit}"
