@@ -358,17 +358,22 @@ def as_toml(experiment: Experiment) -> str:
     """The resolved experiment as TOML, with the keys of its cells, by which reports find records.
 
     Returns:
-        The text; what is not set is left out, for TOML knows no null.
+        The text; what is not set is left out.
     """
+    keys = [cell.key for cell in experiment.cells()]
+    return toml({**asdict(experiment), "keys": keys})
+
+
+def toml(settings: Mapping[str, Any]) -> str:
+    """Settings as TOML, which knows no null: what is not set is left out."""
     import tomli_w
 
     def present(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {k: present(v) for k, v in value.items() if v is not None}
-        return [present(v) for v in value] if isinstance(value, (list, tuple)) else value
+            return {str(k): present(v) for k, v in value.items() if v is not None}
+        return [present(v) for v in value] if isinstance(value, list | tuple) else value
 
-    keys = [cell.key for cell in experiment.cells()]
-    return tomli_w.dumps(present({**asdict(experiment), "keys": keys}))
+    return tomli_w.dumps(present(settings))
 
 
 def written(path: Path) -> Table:

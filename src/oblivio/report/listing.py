@@ -94,15 +94,3 @@ def readable(record: Record) -> str:
     """
     text = json.dumps(record, indent=2, ensure_ascii=False)
     return re.sub(r"\[[^\[\]{}\"]*\]", lambda m: re.sub(r"\s+", " ", m[0]), text)
-
-
-def toml(experiment: Mapping[str, Any]) -> str:
-    """The settings as TOML, which knows no null: what is not set is left out."""
-    import tomli_w
-
-    def present(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(k): present(v) for k, v in value.items() if v is not None}
-        return [present(v) for v in value] if isinstance(value, list | tuple) else value
-
-    return tomli_w.dumps(present(experiment))

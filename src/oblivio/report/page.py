@@ -11,13 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from oblivio.bench.spec import canonical
+from oblivio.bench.spec import canonical, toml
 from oblivio.bench.stats import Record, Results, summarise
 from oblivio.bench.sweep import scenes
 from oblivio.core import Score
 from oblivio.files import write_whole
 from oblivio.report import plot, words
-from oblivio.report.listing import finite, listing, provenance, toml
+from oblivio.report.listing import finite, listing, provenance
 from oblivio.report.scene import scene_parts
 from oblivio.report.section import Sheet
 
