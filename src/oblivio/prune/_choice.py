@@ -29,12 +29,13 @@ def check_sparsity(sparsity: float) -> None:
         )
 
 
-def check_rewind(rewind: int) -> None:
-    """Refuse an epoch that does not exist.
+def check_settings(sparsity: float, rewind: int) -> None:
+    """Refuse a share that cannot be pruned, or an epoch that does not exist.
 
     Raises:
-        ValueError: If it is negative.
+        ValueError: If the sparsity is not from 0 to below 1, or `rewind` is negative.
     """
+    check_sparsity(sparsity)
     if rewind < 0:
         raise ValueError(f"rewind = {rewind} must be an epoch, 0 (before the first step) or later.")
 

@@ -11,13 +11,7 @@ from torch import nn
 from oblivio.core import Data, Run
 from oblivio.mask import Mask
 from oblivio.prune import needs_origin, resumed, rewound
-from oblivio.prune._choice import (
-    candidates,
-    check_rewind,
-    check_sparsity,
-    keep_largest,
-    warn_of_collapse,
-)
+from oblivio.prune._choice import candidates, check_settings, keep_largest, warn_of_collapse
 
 
 @dataclass(frozen=True)
@@ -48,8 +42,7 @@ class Iterative:
     trained: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_sparsity(self.sparsity)
-        check_rewind(self.rewind)
+        check_settings(self.sparsity, self.rewind)
         if not 0 < self.rate < 1:
             raise ValueError(
                 f"rate = {self.rate} must be between 0 and 1: a share of what remains."

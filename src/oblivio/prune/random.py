@@ -10,13 +10,7 @@ from torch import nn
 
 from oblivio.core import Data, Run, derive
 from oblivio.mask import Mask
-from oblivio.prune._choice import (
-    candidates,
-    check_rewind,
-    check_sparsity,
-    keep_largest,
-    warn_of_collapse,
-)
+from oblivio.prune._choice import candidates, check_settings, keep_largest, warn_of_collapse
 
 
 @dataclass(frozen=True)
@@ -39,8 +33,7 @@ class Random:
     trained: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_sparsity(self.sparsity)
-        check_rewind(self.rewind)
+        check_settings(self.sparsity, self.rewind)
 
     def __call__(self, model: nn.Module, data: Data, run: Run) -> Mask:
         """Draw a number for each weight, and keep the largest."""

@@ -12,14 +12,7 @@ from torch.nn.utils import vector_to_parameters
 
 from oblivio.core import Data, Run
 from oblivio.mask import Mask
-from oblivio.prune._choice import (
-    candidates,
-    check_rewind,
-    check_sparsity,
-    removed,
-    smallest,
-    warn_of_collapse,
-)
+from oblivio.prune._choice import candidates, check_settings, removed, smallest, warn_of_collapse
 
 
 @dataclass(frozen=True)
@@ -54,8 +47,7 @@ class SynFlow:
     trained: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_sparsity(self.sparsity)
-        check_rewind(self.rewind)
+        check_settings(self.sparsity, self.rewind)
         if self.rounds < 1:
             raise ValueError(f"rounds = {self.rounds} must be 1 or more.")
 
