@@ -90,6 +90,14 @@ def keep_largest(scores: Scores, sparsity: float) -> Mask:
     return Mask({n: part.view(s.shape) for (n, s), part in zip(scores.items(), parts, strict=True)})
 
 
+def keep_largest_weights(model: nn.Module, sparsity: float, among: Mask | None = None) -> Mask:
+    """Keep the largest |θ|; what a mask has removed already stays removed."""
+    sizes = {name: weight.detach().abs() for name, weight in candidates(model).items()}
+    if among is not None:
+        sizes = {n: torch.where(among.keep[n], size, -1.0) for n, size in sizes.items()}
+    return keep_largest(sizes, sparsity)
+
+
 def largest(values: Float[Tensor, " n"], count: int) -> Bool[Tensor, " n"]:
     """Which of the values are the `count` largest; of equal ones, the last.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from oblivio.core import Data, Run
 from oblivio.mask import Mask
 from oblivio.prune import needs_origin, resumed, rewound
-from oblivio.prune._choice import candidates, check_settings, keep_largest, warn_of_collapse
+from oblivio.prune._choice import check_settings, keep_largest_weights, warn_of_collapse
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,9 @@ class Iterative:
         """
         origin = needs_origin(run)
         first, *rounds = self.sparsities()
-        mask = smallest_removed(model, None, first)
+        mask = keep_largest_weights(model, first)
         start = rewound(origin, data, run, self.rewind) if rounds else model
         for sparsity in rounds:
             trained = resumed(origin, start, mask).make(data, run)
-            mask = smallest_removed(trained, mask, sparsity)
+            mask = keep_largest_weights(trained, sparsity, among=mask)
         return warn_of_collapse(mask)
-
-
-def smallest_removed(model: nn.Module, among: Mask | None, sparsity: float) -> Mask:
-    """Keep the largest weights among those that a mask has left; what is gone stays gone."""
-    sizes = {name: weight.detach().abs() for name, weight in candidates(model).items()}
-    if among is not None:
-        sizes = {n: torch.where(among.keep[n], size, -1.0) for n, size in sizes.items()}
-    return keep_largest(sizes, sparsity)

@@ -9,7 +9,7 @@ from torch import nn
 
 from oblivio.core import Data, Run
 from oblivio.mask import Mask
-from oblivio.prune._choice import candidates, check_settings, keep_largest, warn_of_collapse
+from oblivio.prune._choice import check_settings, keep_largest_weights, warn_of_collapse
 
 
 @dataclass(frozen=True)
@@ -38,5 +38,4 @@ class Magnitude:
 
     def __call__(self, model: nn.Module, data: Data, run: Run) -> Mask:
         """Compare magnitudes."""
-        sizes = {name: weight.detach().abs() for name, weight in candidates(model).items()}
-        return warn_of_collapse(keep_largest(sizes, self.sparsity))
+        return warn_of_collapse(keep_largest_weights(model, self.sparsity))
