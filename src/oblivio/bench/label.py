@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from oblivio.bench.spec import canonical
+from oblivio.bench.spec import canonical, pruned
 
 
 def methods(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -42,20 +42,6 @@ def title(scenario: Mapping[str, Any]) -> str:
     given = (sizes[key](scenario[key]) for key in sizes if scenario.get(key) not in (None, [], ()))
     words = scenario["name"].rpartition(":")[2].removesuffix("_wise").replace("_", " ").capitalize()
     return f"{words} {', '.join(filter(None, given))}".strip()
-
-
-def pruned(pruner: Mapping[str, Any]) -> str:
-    """A pruner's name and how much it removes.
-
-    Returns:
-        Such as "magnitude 95 %".
-
-    Example:
-        >>> pruned({"name": "magnitude", "sparsity": 0.95, "rewind": 8})
-        'magnitude 95 %'
-    """
-    name, share = pruner["name"].rpartition(":")[2], pruner.get("sparsity")
-    return name if share is None else f"{name} {100 * share:g} %"
 
 
 def pruners(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -226,11 +226,22 @@ class Cell:
     @property
     def about_original(self) -> list[str]:
         """What tells the original model from the experiment's others, in words."""
-        if self.pruner is None:
-            return [f"seed {self.seed}"]
-        name = self.pruner["name"].rpartition(":")[2]
-        share = self.pruner.get("sparsity")
-        return [name if share is None else f"{name} {100 * share:g} %", f"seed {self.seed}"]
+        how = [] if self.pruner is None else [pruned(self.pruner)]
+        return [*how, f"seed {self.seed}"]
+
+
+def pruned(pruner: Mapping[str, Any]) -> str:
+    """A pruner's name and how much it removes.
+
+    Returns:
+        Such as "magnitude 95 %".
+
+    Example:
+        >>> pruned({"name": "magnitude", "sparsity": 0.95, "rewind": 8})
+        'magnitude 95 %'
+    """
+    name, share = pruner["name"].rpartition(":")[2], pruner.get("sparsity")
+    return name if share is None else f"{name} {100 * share:g} %"
 
 
 def _each_sparsity(table: Table) -> list[Table]:
