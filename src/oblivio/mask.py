@@ -43,8 +43,8 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def _prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
-    linear = [module for _, module in layers if isinstance(module, nn.Linear)]
-    spared = {id(linear[-1].weight)} if linear else set()
+    last = classifier(model)
+    spared = set() if last is None else {id(last.weight)}
     found: dict[str, nn.Parameter] = {}
     for name, module in layers:
         weight = module.weight
@@ -52,6 +52,12 @@ def _prunable(model: nn.Module) -> dict[str, nn.Parameter]:
             spared.add(id(weight))
             found[f"{name}.weight" if name else "weight"] = weight
     return found
+
+
+def classifier(model: nn.Module) -> nn.Linear | None:
+    """The last linear layer in the order of registration; None if there is none."""
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else None
 
 
 def zeros(model: nn.Module) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from oblivio.core import Data, Part, Run, Split, derive
 from oblivio.curvature.fisher import LabelSource, diagonal
 from oblivio.curvature.gradients import flat_mask, flatten, trainable, unflatten
+from oblivio.mask import classifier
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class FisherForgetting:
         draw = torch.Generator().manual_seed(derive(run.seed, "noise"))
         noise = torch.randn(len(fisher), generator=draw).to(fisher) * wanted.minimum(most) * keep
         gone = split.gone.tolist() if self.rows else []
-        for rows in classifier(model, gone) if gone else ():
+        for rows in class_rows(model, gone) if gone else ():
             rows.index_fill_(0, torch.tensor(gone, device=rows.device), 0)
         for name, part in unflatten(model, noise).items():
             weights[name].add_(part)
@@ -105,8 +106,8 @@ def root_mean_squares(model: nn.Module, keep: Bool[Tensor, " p"]) -> Float64[Ten
     return torch.cat(means)
 
 
-def classifier(model: nn.Module, classes: list[int]) -> list[nn.Parameter]:
-    """What holds one row per class: weight and bias of the last linear layer.
+def class_rows(model: nn.Module, classes: list[int]) -> list[nn.Parameter]:
+    """What holds one row per class: weight and bias of the classifier.
 
     Returns:
         Those of them that are trainable.
@@ -114,10 +115,10 @@ def classifier(model: nn.Module, classes: list[int]) -> list[nn.Parameter]:
     Raises:
         ValueError: If there is no linear layer, or the last one has no row for some of the classes.
     """
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linear or linear[-1].out_features <= max(classes):
+    last = classifier(model)
+    if last is None or last.out_features <= max(classes):
         raise ValueError(
             f"The classes {', '.join(map(str, classes))} are forgotten as a whole, but the model's "
             f"last linear layer has no rows for them; with rows = false they are not needed."
         )
-    return [parameter for parameter in linear[-1].parameters() if parameter.requires_grad]
+    return [parameter for parameter in last.parameters() if parameter.requires_grad]
