@@ -127,16 +127,15 @@ def test_a_mask_counts() -> None:
     assert Mask({}).sparsity == 0
 
 
-def test_the_mask_of_one_parameter() -> None:
+def test_a_mask_holds_weights_of_any_type_and_layout() -> None:
     model = network().double().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     mask = some_mask(model)
     weight = model.get_parameter("0.weight")
-    factor = mask.of_parameter("0.weight", weight)
-    assert factor is not None
-    assert factor.dtype == torch.float64
-    assert factor.stride() == weight.stride()
-    assert torch.equal(factor, mask.keep["0.weight"].double())
-    assert mask.of_parameter("0.bias", weight) is None
+    before, layout = weight.detach().clone(), weight.stride()
+    mask.apply(model)
+    assert weight.dtype == torch.float64
+    assert weight.stride() == layout
+    assert torch.equal(weight, before * mask.keep["0.weight"].double())
 
 
 def test_applying_a_mask_leaves_all_else() -> None:

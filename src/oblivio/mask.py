@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 Keep = Bool[Tensor, "..."]
-Weight = Shaped[Tensor, "..."]
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -117,15 +116,6 @@ class Mask:
 
     def __repr__(self) -> str:
         return f"Mask({self.kept} of {self.total} weights stay, {100 * self.sparsity:.2f} % zero)"
-
-    def of_parameter(self, name: str, like: Weight) -> Weight | None:
-        """The mask of one parameter as zeros and ones, in its type, layout and place.
-
-        Returns:
-            The factor; None if all of the parameter stays.
-        """
-        keep = self.keep.get(name)
-        return None if keep is None else torch.empty_like(like).copy_(keep)
 
     def check(self, model: nn.Module) -> None:
         """Whether the mask fits a model.
