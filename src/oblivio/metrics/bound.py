@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
-from oblivio.core import Data, Origin, Run, Score, Split, Trial
+from oblivio.core import Origin, Run, Score, Split, Trial
 from oblivio.curvature.lanczos import largest_eigenvalue
 from oblivio.data.arrays import batch_starts
 from oblivio.mask import Mask
+from oblivio.prune import resumed
 from oblivio.train import Recipe
 
 
@@ -81,7 +82,8 @@ class Bound:
             )
         lr, steps = self._training(run.origin, trial.split)
         mask, parts = Mask.of(trial.original), [trial.split.forget, trial.split.retain]
-        distance = gap(trial.original, mask.apply(run.origin.fresh()))
+        first = mask.apply(run.origin.fresh())
+        distance = gap(trial.original, first)
         sharpness = largest_eigenvalue(trial.original, parts, mask=mask, seed=self.seed)
         found = {
             "bound": lr**2 * steps * distance * abs(sharpness),
@@ -89,7 +91,7 @@ class Bound:
             "distance": distance,
         }
         if _shapes(trial.unlearned) == _shapes(trial.original):
-            retrained = with_mask(run.origin, mask).make(trial.split.retain, run)
+            retrained = resumed(run.origin, first, mask).make(trial.split.retain, run)
             found["unlearning_error"] = gap(trial.unlearned, retrained)
         return found
 
@@ -105,15 +107,6 @@ class Bound:
                 "the metric lr and steps, its learning rate and how many steps of SGD it took."
             )
         return self.lr, self.steps
-
-
-def with_mask(origin: Origin, mask: Mask) -> Origin:
-    """The same training from the same seed, but from m ⊙ θ_0 and with m held."""
-
-    def train(model: nn.Module, data: Data, run: Run) -> nn.Module:
-        return origin.train(mask.apply(model), data, replace(run, mask=mask))
-
-    return replace(origin, train=train)
 
 
 def gap(one: nn.Module, two: nn.Module) -> float:
