@@ -18,7 +18,7 @@ import oracles
 import worlds
 from oblivio.core import Progress, Run, derive, predict
 from oblivio.data.arrays import Arrays, Augment
-from oblivio.train import Recipe, fit
+from oblivio.train import Recipe, count_steps, fit
 
 N, SIZE = 26, 8  # four batches, the last of them of two
 RUN = Run.on("cpu", seed=5)
@@ -180,6 +180,13 @@ def test_one_step_is_the_mean_of_one_gradient_per_example(seed: int, n: int) -> 
     for name, weight in model.named_parameters():
         expected = weight - 0.3 * slopes[name]
         torch.testing.assert_close(found.get_parameter(name), expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("n", [1, 8, 9, 26])
+@pytest.mark.parametrize("epochs", [0, 3])
+def test_the_steps_are_counted_beforehand(n: int, epochs: int) -> None:
+    taken = steps_of(Recipe(epochs=epochs, momentum=0, weight_decay=0, batch_size=8), n)
+    assert count_steps(n, Recipe(epochs=epochs, batch_size=8)) == len(taken)
 
 
 def test_frozen_parameters_stay() -> None:

@@ -172,9 +172,9 @@ def fit(
     return _finished(model, best)
 
 
-def count_steps(data: Data, recipe: Recipe) -> int:
-    """How many steps a training takes."""
-    return recipe.epochs * len(batch_starts(len(data), recipe.batch_size))
+def count_steps(examples: int, recipe: Recipe) -> int:
+    """How many steps a training on so many examples takes."""
+    return recipe.epochs * len(batch_starts(examples, recipe.batch_size))
 
 
 def _over_all(value: Tensor, share: float, run: Run) -> float:

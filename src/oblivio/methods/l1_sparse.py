@@ -66,7 +66,7 @@ class L1Sparse:
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
         """Fine-tune with the penalty."""
         weights = [p for p in model.parameters() if p.requires_grad]
-        gammas = penalties(self.gamma, self.schedule, count_steps(split.retain, self.recipe))
+        gammas = penalties(self.gamma, self.schedule, count_steps(len(split.retain), self.recipe))
         if self.step == "subgradient":
             taken = iter(gammas)
 
