@@ -7,7 +7,7 @@ g_i = ∇_θ ℓ(f_θ(x_i), y_i), with θ all trainable parameters as one vector
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -137,13 +137,20 @@ def rows(
         found = _by_layer(rest, own, inputs, labels, loss)
     except RuntimeError:  # a layer or a loss that cannot be vectorised
         found = None
-    return _by_example(rest, own, inputs, labels, loss) if found is None else found
+    if found is not None:
+        return found
+    each = by_example(rest, own, inputs, labels, loss)
+    return {name: whole(part) for name, part in each.items()}
 
 
-def _by_example(
+def by_example(
     model: nn.Module, own: Mapping[str, Tensor], inputs: Tensor, labels: Tensor, loss: Loss
-) -> Rows:
-    """Through the whole model at once, for any model."""
+) -> dict[str, Tensor]:
+    """One gradient per example, through the whole model at once, for any model in eval mode.
+
+    Returns:
+        The gradients of `own`, some of the model's parameters, with a dimension for the examples.
+    """
     values = {name: p.detach() for name, p in own.items()}
 
     def of_one(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -155,7 +162,7 @@ def _by_example(
     except RuntimeError:  # what vmap cannot do, such as a branch on a value, one at a time can
         single = [slope(values, x, y) for x, y in zip(inputs, labels, strict=True)]
         found = {name: torch.stack([one[name] for one in single]) for name in values}
-    return {name: whole(part) for name, part in found.items()}
+    return found
 
 
 def _by_layer(
@@ -237,25 +244,6 @@ def chunk_size(model: nn.Module, memory: int = CHUNK_MEMORY) -> int:
     """How many examples' gradients fit into so many bytes; at least 8, at most 128."""
     own = trainable(model).values()
     return min(max(memory // sum(p.numel() * p.element_size() for p in own), 8), 128)
-
-
-def gradients(
-    model: nn.Module, data: Data, loss: Loss = F.cross_entropy, *, chunk: int | None = None
-) -> Iterator[Float[Tensor, "b p"]]:
-    """One gradient per example, chunk by chunk, in the data's order and without augmentation.
-
-    Args:
-        model: Any module that gives one row of logits per example.
-        data: The examples.
-        loss: Of logits and labels, a mean over the examples.
-        chunk: Examples at a time; None is what `chunk_size` says.
-
-    Yields:
-        g_i as rows.
-    """
-    device = next(iter(trainable(model).values())).device
-    for batch in data.batches(chunk or chunk_size(model)):
-        yield flat_gradients(model, batch.inputs.to(device), batch.labels.to(device), loss)
 
 
 def mean_gradient(
