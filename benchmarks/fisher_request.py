@@ -58,8 +58,8 @@ def rows() -> list[Row]:
         {
             "what": f"{what}: without what is kept, |D| = {FEW:,}",
             "value": f"{gain:.0f}×",
-            "aim": "≥ 5×",
-            "ok": gain >= 5,
+            "aim": "≥ 10×",
+            "ok": gain >= 10,
         },
     ]
 

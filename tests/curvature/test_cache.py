@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ from oblivio.curvature.cache import Unfit, data_digest, diagonals, find, keep, p
 from oblivio.data.arrays import Arrays
 from oblivio.data.dataset import Loaded
 
-KINDS = ("data", "model")
+KINDS = get_args(cache.Kind)
 N = 60
 
 
@@ -84,9 +84,9 @@ def test_subtraction_gives_what_a_pass_over_the_retain_set_gives(run: Run, kind:
 def test_kinds_differ(run: Run) -> None:
     model, data = network(), examples()
     found = {k: cache._measured(model, data, run, k)["4.weight"] for k in KINDS}
-    for one, two in (("data", "model"),):
+    for one, two in (("data", "model"), ("data", "outputs"), ("model", "outputs")):
         assert not torch.allclose(found[one], found[two], rtol=0.05)
-    assert len({keep(model, data, run, kind) for kind in KINDS}) == 2
+    assert len({keep(model, data, run, kind) for kind in KINDS}) == 3
 
 
 def test_rounding_never_makes_a_diagonal_negative(run: Run) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from oblivio.catalogue import unknown
 from oblivio.core import Data, Run, Split
-from oblivio.curvature.fisher import Diagonal, diagonal
+from oblivio.curvature.fisher import Diagonal, diagonal, sensitivity
 from oblivio.curvature.gradients import trainable
 from oblivio.files import weights_digest, write_whole
 
@@ -215,10 +215,8 @@ def _check(kind: str) -> None:
 def _measured(model: nn.Module, data: Data, run: Run, kind: Kind) -> Diagonal:
     _check(kind)
     if kind == "outputs":
-        from oblivio.curvature.fisher import sensitivity  # pyright: ignore[reportAttributeAccessIssue]
-
-        return sensitivity(model, data)
-    return diagonal(model, data, labels=kind, seed=SEED)
+        return sensitivity(model, data, run=run)
+    return diagonal(model, data, labels=kind, seed=SEED, run=run)
 
 
 def _identity(model: nn.Module, parts: Sequence[Data], kind: Kind) -> dict[str, Any]:
