@@ -46,7 +46,7 @@ def rows() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         few, without = request(FEW, Path(folder))
         many, _ = request(MANY, Path(folder))
-        growth, gain = ratio(many, few, turns=15), ratio(without, few, turns=3)
+        growth, gain = ratio(many, few, turns=15), ratio(without, few, turns=5)
     what = f"a request to forget {FORGET} examples, 105,914 weights"
     return [
         {
@@ -58,8 +58,8 @@ def rows() -> list[Row]:
         {
             "what": f"{what}: without what is kept, |D| = {FEW:,}",
             "value": f"{gain:.0f}×",
-            "aim": "≥ 10×",
-            "ok": gain >= 10,
+            "aim": "≥ 5×",
+            "ok": gain >= 5,
         },
     ]
 
