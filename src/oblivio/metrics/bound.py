@@ -11,10 +11,9 @@ from torch import nn
 
 from oblivio.core import Origin, Run, Score, Split, Trial
 from oblivio.curvature.lanczos import largest_eigenvalue
-from oblivio.data.arrays import batch_starts
 from oblivio.mask import Mask
 from oblivio.prune import resumed
-from oblivio.train import Recipe
+from oblivio.train import Recipe, count_steps
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,8 @@ class Bound:
         """η and t: as given, or as the original's recipe has them."""
         recipe = getattr(origin.train, "recipe", origin.train)
         if isinstance(recipe, Recipe):
-            batches = batch_starts(len(split.forget) + len(split.retain), recipe.batch_size)
-            return self.lr or recipe.lr, self.steps or recipe.epochs * len(batches)
+            steps = count_steps(len(split.forget) + len(split.retain), recipe)
+            return self.lr or recipe.lr, self.steps or steps
         if self.lr is None or self.steps is None:
             raise ValueError(
                 "The original was trained by a function of its own, which does not say how: give "
