@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,109 @@ def test_network_refuses_inputs_that_do_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=match):
         factory({"name": name}, shape, 10)()
+
+
+# --- Vision transformers ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch"),
+    [((1, 8, 8), 2), ((1, 28, 28), 4), ((3, 32, 32), 4), ((3, 64, 64), 8), ((2, 7, 7), 1)],
+)
+def test_vit_cuts_images_into_patches(shape: tuple[int, ...], patch: int) -> None:
+    network = factory({"name": "vit", "depth": 1}, shape, 5)()
+    assert network.get_parameter("conv_proj.weight").shape == (64, shape[0], patch, patch)
+    tokens = (shape[1] // patch) ** 2 + 1
+    assert network.get_parameter("encoder.pos_embedding").shape == (1, tokens, 64)
+    assert network(torch.randn(2, *shape)).shape == (2, 5)
+
+
+def spread(model: nn.Module, name: str) -> float:
+    return float(model.get_parameter(name).detach().std())
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_vit_begins_as_torchvision_says(channels: int) -> None:
+    """Patches to tokens with a spread of 1/√fan-in; what torchvision leaves zero is drawn."""
+    settings = {"width": 1024, "heads": 2, "depth": 1, "patch": 4}
+    network = factory({"name": "vit", **settings}, (channels, 8, 8), 10)()
+    # A normal distribution cut at ±2, not at two standard deviations, keeps its spread.
+    assert spread(network, "conv_proj.weight") == pytest.approx((16 * channels) ** -0.5, rel=0.05)
+    assert not bool(network.get_parameter("conv_proj.bias").any())
+    for name in ("class_token", "heads.head.weight", "encoder.pos_embedding"):
+        assert spread(network, name) == pytest.approx(0.02, rel=0.1), name
+
+
+def test_vit_learns_everywhere_from_the_first_step_on() -> None:
+    network = factory({"name": "vit"}, (1, 8, 8), 3)()
+    network(torch.randn(4, 1, 8, 8))[:, 0].sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.any()), name
+
+
+def test_vit_passes_its_settings_on() -> None:
+    spec = {"name": "vit", "depth": 3, "heads": 2, "width": 6, "hidden": 5, "dropout": 0.25}
+    network = factory(spec, (1, 8, 8), 3)()
+    assert len(list(network.get_submodule("encoder.layers").children())) == 3
+    assert network.get_parameter("encoder.layers.encoder_layer_2.mlp.0.weight").shape == (5, 6)
+    assert {m.p for m in network.modules() if isinstance(m, nn.Dropout)} == {0.25}
+    (heads,) = {m.num_heads for m in network.modules() if isinstance(m, nn.MultiheadAttention)}
+    assert heads == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "match"),
+    [
+        ({}, (64,), "takes square images"),
+        ({}, (1, 8, 12), "takes square images"),
+        ({"patch": 5}, (1, 8, 8), "must be one of 1, 2, 4, 8"),
+        ({"patch": 9}, (1, 8, 8), "cannot be cut into patches of 9×9"),
+        ({"width": 10}, (1, 8, 8), "cannot be shared equally by 4 heads"),
+        ({"depth": 0}, (1, 8, 8), "depth = 0 must be 1 or more"),
+        ({"patch": 0}, (1, 8, 8), "patch = 0 must be 1 or more"),
+        ({"dropout": 1.0}, (1, 8, 8), "from 0 to below 1"),
+    ],
+)
+def test_vit_refuses_what_does_not_fit(
+    settings: dict[str, Any], shape: tuple[int, ...], match: str
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        factory({"name": "vit", **settings}, shape, 3)()
+
+
+# --- Networks of timm ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        ({"architecture": "resnet10t"}, (1, 32, 32)),
+        # Made for 224 pixels: built for those of the data.
+        (
+            {"architecture": "vit_tiny_patch16_224", "settings": {"patch_size": 4, "depth": 1}},
+            (2, 16, 16),
+        ),
+    ],
+    ids=str,
+)
+def test_timm_gives_what_it_is_asked_for(settings: dict[str, Any], shape: tuple[int, ...]) -> None:
+    network = factory({"name": "timm", **settings}, shape, 7)().eval()
+    assert network(torch.randn(2, *shape)).shape == (2, 7)
+    assert type(network).__module__.startswith("timm.models.")
+
+
+def test_timm_refuses_what_there_is_not() -> None:
+    with pytest.raises(ValueError, match=r"no architecture 'resnet81'\. Did you mean resnet18"):
+        factory({"name": "timm", "architecture": "resnet81"}, (3, 32, 32), 10)()
+    with pytest.raises(ValueError, match="take images"):
+        factory({"name": "timm"}, (64,), 10)()
+
+
+def test_timm_says_how_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ImportError, match=r"pip install 'oblivio\[timm\]'"):
+        factory({"name": "timm"}, (3, 32, 32), 10)()
 
 
 def test_factory_names_what_there_is() -> None:
