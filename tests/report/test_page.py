@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from browser import Page
 from oblivio.report.page import page, write_page
 from records import CLASS, MAGNITUDE, RANDOM, make_record, make_records, make_sweep
 
@@ -20,42 +19,6 @@ EXPERIMENT = {
     "scenarios": [RANDOM, CLASS],
     "seeds": (0, 1, 2),
 }
-
-
-class Page(HTMLParser):
-    """What a browser would find: tags with attributes, texts of scripts, and visible text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.text = ""
-        self._inside = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._inside = tag
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag):
-        self._inside = ""
-
-    def handle_data(self, data):
-        if self._inside == "script":
-            self.scripts[-1] += data
-        elif self._inside != "style":
-            self.text += data
-
-    def all(self, name: str) -> list[str]:
-        return [
-            value or "" for _, attrs in self.tags for key, value in attrs.items() if key == name
-        ]
-
-    @property
-    def figures(self) -> dict:
-        return json.loads(self.scripts[0])
 
 
 @pytest.fixture(scope="module")
