@@ -25,6 +25,17 @@ NEAR: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "fine_tune": ((1.3, 99.6, 96.5, 5.0, 1.1), (31.0, 99.7, 97.1, 64.0, 1.0)),
     "gradient_ascent": ((4.8, 96.9, 93.9, 8.1, 0.12), (91.0, 95.2, 93.0, 97.0, 0.1)),
 }
+# a small network's layers: filters or neurons, and weights in each of them
+LAYERS = {
+    "0.weight": (16, 9),
+    "0.bias": (16, 1),
+    "4.weight": (32, 144),
+    "4.bias": (32, 1),
+    "9.weight": (64, 288),
+    "9.bias": (64, 1),
+    "11.weight": (10, 64),
+    "11.bias": (10, 1),
+}
 CONFIDENT = {"original": 9.0, "retrain": 6.0, "fine_tune": 7.0, "gradient_ascent": 4.0}
 
 
@@ -107,6 +118,48 @@ def make_sweep(
         for pruner in (None, *pruned)
         for method in METHODS
     ]
+
+
+def make_explanation(
+    seed: int = 0, threshold: float = 12.0, layers: dict[str, tuple[int, int]] = LAYERS, **more: Any
+) -> dict[str, Any]:
+    """A method's note of its choice: all weights whose ratio is above the threshold."""
+    draw = random.Random(seed)
+    edges = [-4 + 0.25 * place for place in range(33)]
+    counts = {"all": [0] * 32, "chosen": [0] * 32}
+    found, zero, infinite, filters = [], 0, 0, []
+    for place, (name, (units, each)) in enumerate(layers.items()):
+        total = 0
+        for unit in range(units):
+            lift = draw.gauss(-0.4 + 0.4 * place / len(layers), 0.3)
+            ratios = [10 ** draw.gauss(lift, 0.6) for _ in range(each)]
+            ratios = [0.0 if draw.random() < 0.1 else ratio for ratio in ratios]
+            ratios = [math.inf if draw.random() < 2e-4 else ratio for ratio in ratios]
+            changed = sum(ratio > threshold for ratio in ratios)
+            total += changed
+            zero += ratios.count(0.0)
+            infinite += ratios.count(math.inf)
+            for ratio in ratios:
+                if 0 < ratio < math.inf:
+                    here = min(31, max(0, math.floor(4 * (math.log10(ratio) + 4))))
+                    counts["all"][here] += 1
+                    counts["chosen"][here] += ratio > threshold
+            if each > 1:
+                filters.append([name, unit, changed, each, sorted(ratios)[each // 2]])
+        found.append([name, total, units * each])
+    filters.sort(key=lambda row: -row[2] / row[3])
+    return {
+        "layers": found,
+        "histogram": {
+            "edges": edges,
+            "counts": counts,
+            "zero": zero,
+            "infinite": infinite,
+            "threshold": threshold,
+        },
+        "filters": filters[:12],
+        **more,
+    }
 
 
 def _metrics(spec: dict, cell: dict, draw: random.Random) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from oblivio.bench.stats import ORIGINAL, Comparison, Record, Row
-from oblivio.report.plot import REFERENCE, escape
+from oblivio.report.plot import REFERENCE, escape, faint
 
 _BLUES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]]
 
@@ -51,7 +51,7 @@ def confidence_plot(
                     "dash": "dot" if row.name == ORIGINAL else "solid",
                 },
                 fill=None if reference else "tozeroy",
-                fillcolor=_faint(colour),
+                fillcolor=faint(colour),
                 hovertemplate=f"from %{{x:.2f}} to +{width:.2f}: %{{customdata[0]:.1f}} % "
                 "(%{customdata[1]} examples)<extra>%{fullData.name}</extra>",
             )
@@ -71,12 +71,6 @@ def confidence_plot(
         },
     )
     return figure
-
-
-def _faint(colour: str) -> str:
-    """A colour of the palette, mostly transparent."""
-    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.3)"
 
 
 def _counts(record: Record, part: str) -> Sequence[int] | None:

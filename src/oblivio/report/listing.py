@@ -14,6 +14,7 @@ from markupsafe import Markup
 from oblivio.bench import label
 from oblivio.bench.stats import Record
 from oblivio.report import words
+from oblivio.report.explanation import NOTE
 
 
 def listing(records: Sequence[Record], *, exhibits: bool, details: bool) -> list[dict[str, Any]]:
@@ -55,7 +56,10 @@ def _shown(record: Record, *, exhibits: bool, details: bool) -> str:
     """A record's JSON, or as much of it as there is room for."""
     if not details:
         return "" if record["status"] == "done" else str(record.get("reason") or "")
-    return readable(record if exhibits else {k: v for k, v in record.items() if k != "exhibits"})
+    if not exhibits:
+        notes = {k: v for k, v in (record.get("notes") or {}).items() if k != NOTE}
+        record = {k: v for k, v in record.items() if k != "exhibits"} | {"notes": notes}
+    return readable(record)
 
 
 def provenance(records: Sequence[Record]) -> dict[str, list[str]]:
@@ -87,10 +91,11 @@ def finite(value: Any) -> Any:
 
 
 def readable(record: Record) -> str:
-    """A record as JSON, with lists of numbers in one line.
+    """A record as JSON, with lists of numbers and words in one line.
 
     Returns:
         Text.
     """
     text = json.dumps(record, indent=2, ensure_ascii=False)
-    return re.sub(r"\[[^\[\]{}\"]*\]", lambda m: re.sub(r"\s+", " ", m[0]), text)
+    # Within a string there is no line break, so that what is joined here stands between values.
+    return re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\n\s*", " ", m[0]), text)

@@ -90,6 +90,7 @@
     const update = () => {
       for (const key of document.querySelectorAll(`[data-key="${group}"], [data-name="${group}"]`)) key.textContent = select.value;
       document.querySelector(`[data-key="${group}"]`)?.style.setProperty("--c", select.selectedOptions[0].dataset.colour);
+      for (const part of document.querySelectorAll(`[data-part="${group}"]`)) part.hidden = part.dataset.when !== select.value;
       plots.filter((plot) => plot.dataset.group === group && plot.dataset.drawn).forEach(draw);
     };
     select.addEventListener("change", update);

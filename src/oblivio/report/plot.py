@@ -27,6 +27,12 @@ def escape(label: str) -> str:
     return html.escape(label, quote=False)
 
 
+def faint(colour: str) -> str:
+    """A colour of the palette, mostly transparent."""
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.3)"
+
+
 def colours(results: Results) -> dict[str, tuple[str, str]]:
     """A colour and a symbol for each method's label, the same in every plot.
 

@@ -12,6 +12,9 @@ from plotly.graph_objects import Figure
 from oblivio.bench.stats import ORIGINAL, RETRAIN, Comparison, Results, Row
 from oblivio.report import exhibit, plot, words
 from oblivio.report.cell import Cell, gap_cell, score_cell
+from oblivio.report.explanation import NOTE, explained, explanations
+from oblivio.report.explanation_plot import layer_plot, ratio_plot
+from oblivio.report.explanation_words import beside, filter_rows, said, summed
 from oblivio.report.listing import finite
 from oblivio.report.panel import panel_id
 
@@ -104,6 +107,7 @@ _NO_PLOTS: dict[str, Any] = {
     "profile": None,
     "confidence": [],
     "confusion": [],
+    "weights": None,
 }
 
 
@@ -140,6 +144,31 @@ def _plots(name: str, comparison: Comparison, sheet: Sheet) -> dict[str, Any]:
             )
             if (figure := drawn(short, exhibit.confusion_plot([row for row in rows if row])))
         ],
+        "weights": _weights(f"{name}-weights", comparison, sheet),
+    }
+
+
+def _weights(name: str, comparison: Comparison, sheet: Sheet) -> dict[str, Any] | None:
+    """Which weights were changed, by each method that says so."""
+    methods = {row.label: found for row in comparison.methods if (found := explanations(row))}
+    if not methods:
+        return None
+    return {
+        "id": name,
+        "layers": sheet.drawn(f"{name}-layers", layer_plot(methods, sheet.looks)),
+        "ratios": sheet.drawn(f"{name}-ratios", ratio_plot(methods, sheet.looks)),
+        "methods": [
+            {
+                "label": label,
+                "colour": sheet.looks[label][0],
+                "said": said(label, found),
+                "beside": beside(found),
+                "summed": summed(found),
+                "several": len(found) > 1,
+                "filters": [(one.seed, one.key, filter_rows(one)) for one in found if one.filters],
+            }
+            for label, found in methods.items()
+        ],
     }
 
 
@@ -149,6 +178,8 @@ def _notes(comparison: Comparison) -> list[tuple[str, str, str, list[tuple[int, 
     for row in comparison.rows:
         for record in row.records:
             for name, value in (record.get("notes") or {}).items():
+                if name == NOTE and explained(record):
+                    continue  # it is shown in plots and words
                 text = value if isinstance(value, str) else json.dumps(finite(value))
                 place = found.setdefault((row.label, str(name), text), [])
                 place.append((record["cell"]["seed"], record["key"]))
