@@ -84,8 +84,16 @@ def test_the_histograms_of_seeds_add_up(found: Page, notes):
 def test_each_seeds_cut_is_a_line_and_their_span_is_said(found: Page):
     cut = found.traces("s0-weights-ratios", "deepclean")[2]
     assert cut["x"][::3] == pytest.approx([math.log10(ratio) for ratio in (12, 13, 14)])
-    assert "cut at 12 to 14" in "".join(cut["text"])
+    assert "cut at 12 to 14" in cut["text"][0]
     assert "The cut was at a ratio of 12 to 14." in found.text
+
+
+def test_the_outermost_line_has_the_label_whatever_the_order_of_seeds():
+    notes = [make_explanation(threshold=threshold) for threshold in (12.0, 11.0, 13.0)]
+    found = Page(page([explaining(n, note=note) for n, note in enumerate(notes)], EXPERIMENT))
+    cut = found.traces("s0-weights-ratios")[2]
+    assert cut["x"][0] == pytest.approx(math.log10(11))
+    assert "cut at 11 to 13" in cut["text"][0]
 
 
 def test_the_sentences_are_made_from_the_numbers():

@@ -208,16 +208,13 @@ def _cut(cuts: Sequence[float], ends: tuple[float, float], top: float, colour: s
     places = [min(max(math.log10(cut), ends[0] - apart / 2), ends[1] + apart / 2) for cut in cuts]
     text = f"cut at {span(cuts)}"
     right = max(places) < sum(ends) / 2
-    labelled = places.index(max(places) if right else min(places))
+    # The outermost line, which has the label, is the first: behind a gap plotly writes none.
+    places.sort(reverse=right)
     return go.Scatter(
         mode="lines+text",
         x=[place for one in places for place in (one, one, None)],
-        y=[_LOW, top, None] * len(places),
-        text=[
-            part
-            for place in range(len(places))
-            for part in ("", f"\u2009{text}\u2009" if place == labelled else "", "")
-        ],
+        y=[top, _LOW, None] * len(places),
+        text=[f"\u2009{text}\u2009"] + [""] * (3 * len(places) - 1),
         textposition="bottom right" if right else "bottom left",
         line={"color": colour, "width": 1.5, "dash": "dash"},
         hovertext=text,
