@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
@@ -22,6 +23,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from oblivio.catalogue import unknown
+from oblivio.choice import Chosen, frozen, restorer
 from oblivio.core import Data, Progress, Run, convolves, derive, predict
 from oblivio.data.arrays import batch_starts
 
@@ -99,11 +101,14 @@ def fit(
     stop: Callable[[float], bool] | None = None,
     after_step: AfterStep | None = None,
     validation: Data | None = None,
+    only: Chosen | None = None,
+    statistics: bool = True,
 ) -> nn.Module:
     """Train a model in place.
 
     Where the run has a mask, the weights that it removes are zero before the first step and after
-    every one, whatever gradients, momentum and weight decay say.
+    every one, whatever gradients, momentum and weight decay say. Likewise with `only`, all other
+    weights are after every step what they were before the first, bit for bit.
 
     Args:
         model: Any module that gives one row of logits per example.
@@ -112,19 +117,42 @@ def fit(
         run: Where; its seed decides the order of the data and the augmentation.
         loss: Of logits and labels, a mean over the examples.
         stop: Hears the loss of every step, before it is taken, and may end the training there.
-        after_step: Called after every step, before the mask is applied, with how many steps are
-            taken and the learning rate of the last; may change the weights in place.
+        after_step: Called after every step, before `only` and the mask are applied, with how many
+            steps are taken and the learning rate of the last; may change the weights in place.
         validation: If given, the weights of the epoch with the best accuracy on it are kept (the
             earliest of equals), judged without augmentation.
+        only: The weights that may change, by parameter name; None is all.
+        statistics: Whether normalisation layers use the batch's statistics and update their running
+            ones; if not, they stay in eval mode.
 
     Returns:
         The same module, in eval mode.
 
     Raises:
         FloatingPointError: If the loss is no longer a finite number at the end of an epoch.
-        ValueError: If the run's mask does not fit the model.
+        ValueError: If the run's mask or `only` does not fit the model, or nothing may change.
     """
     model.to(run.device).train()
+    if not statistics:
+        for module in model.modules():
+            if isinstance(module, _NormBase):
+                module.eval()
+    with frozen(model, only):
+        return _trained(model, data, recipe, run, loss, stop, after_step, validation, only)
+
+
+def _trained(
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    run: Run,
+    loss: Loss,
+    stop: Callable[[float], bool] | None,
+    after_step: AfterStep | None,
+    validation: Data | None,
+    only: Chosen | None,
+) -> nn.Module:
+    """The loop, on a model that is in the mode it is to train in."""
     wide = convolves(model) if run.channels_last is None else run.channels_last
     if wide:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -137,6 +165,8 @@ def fit(
     hold = None if run.mask is None else run.mask.holder(model)
     if hold is not None:
         hold()
+    if only is not None:
+        hold = restorer(model, only, run.mask)
     taken = 0
 
     for epoch in range(recipe.epochs):
