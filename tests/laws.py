@@ -30,7 +30,7 @@ from worlds import Case, case, pictures
 EXACT = ("Retrain",)
 """Methods whose result owes nothing to the weights that come in."""
 
-TRAINING = ("bound",)
+TRAINING = ("bound", "closeness")
 """Metrics that train a model of their own, whose order of examples goes by position."""
 
 
