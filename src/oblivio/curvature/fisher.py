@@ -146,7 +146,7 @@ def _batches(model: nn.Module, size: int, seed: int | None) -> Callable[[Data], 
 
     def drawn(data: Data) -> Iterator[Batch]:
         done = 0
-        for batch in data.batches(size):
+        for batch in data.batches(size) if len(data) else ():  # a process may have no share
             if seed is None:
                 yield batch
                 continue

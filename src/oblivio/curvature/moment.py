@@ -3,13 +3,17 @@
 One gradient per example, squared or made positive, then summed; none need be stored. Parameters
 whose uses `watch` knows are taken from one ordinary forward and backward pass, by the rules of
 `rule`. All others are differentiated example by example, vectorised. Which way a parameter goes is
-decided on the first few examples, in float64, by comparison with gradients that are taken one at a
-time: a use that is misread shows there, and the parameter then takes the slow way.
+decided on two examples, in float64, by comparison with gradients that are taken one at a time: a
+use that is misread shows there, and the parameter then takes the slow way.
+
+In float32 the sums keep six digits, unless rounding turns the sign of a ReLU's input: of ResNet-18
+and VGG-16 with eight examples, that moved some by up to 7e-3, in a plain loop as often as here.
 """
 
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterable, Mapping
 from typing import cast
 
@@ -21,6 +25,7 @@ from torch.nn import functional as F
 
 from oblivio.core import Batch, convolves
 from oblivio.curvature.gradients import at_rest, by_example, trainable
+from oblivio.curvature.guard import check_loss
 from oblivio.curvature.rule import Direct, Measure, Rule, add_measured, spans
 from oblivio.curvature.watch import Use, Watch
 from oblivio.train import Loss
@@ -34,10 +39,9 @@ MEMORY = 2**30
 """How many bytes gradients of single examples may take at a time, unless the user says."""
 CACHE = {"cpu": 2**22, "cuda": 2**28}
 """How many they do take: what stays in the caches, or what keeps a GPU busy."""
-COMPARED = 2
-"""How many examples decide which way a parameter goes."""
 
 
+@torch.no_grad()
 def moments(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -68,7 +72,8 @@ def moments(
     for batch in batches:
         x, y = (part.to(next(iter(own.values())).device) for part in batch[:2])
         if route is None:
-            route = _route(rest, x[:COMPARED], y[:COMPARED], loss)
+            check_loss(rest, x[:1], y[:1], loss)
+            route = _route(rest, x, y, loss)
         found = _sums(rest, own, route, x, y, loss, measure, memory)
         for name, part in found.items():
             total[name] += part
@@ -86,10 +91,17 @@ class _Departure(Exception):
     """A model uses its parameters in another way than it did at first."""
 
 
+REFUSALS = (RuntimeError, TypeError, _Departure)
+"""How a model that cannot be watched makes itself heard."""
+
+
 def _route(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Route:
     """The parameters of which one pass gives the same as gradients one at a time."""
-    if len(x) < 2:
+    others = (x != x[:1]).reshape(len(x), -1).any(1).nonzero()
+    if not len(others):
         return {}
+    pair = [0, int(others[0])]  # two alike would not show whether they are mixed
+    x, y = x[pair], y[pair]
     try:
         exact = copy.deepcopy(model).double()
         doubled = x.double() if x.is_floating_point() else x
@@ -102,28 +114,34 @@ def _agreeing(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Route:
     own = trainable(model)
     single = _one_by_one(model, own, x, y, loss)
     try:
-        found, uses = _watched(model, own, None, x, y, loss, "square", MEMORY)
-    except (RuntimeError, _Departure):
+        found, uses = _watched(model, own, None, x, y, loss, "square", sys.maxsize)
+    except REFUSALS:
         return {}
     tolerance = torch.finfo(next(iter(own.values())).dtype).eps ** 0.5
-    return {
-        name: uses[name]
-        for name in found
-        if (found[name] - single[name]).norm() <= tolerance * single[name].norm()
-    }
+
+    def agrees(name: str) -> bool:
+        if name not in single:  # the loss does not depend on it
+            return True
+        error, length = (found[name] - single[name]).norm(), single[name].norm()
+        return bool(error <= tolerance * length) and bool(length > 0)  # zeros prove nothing
+
+    return {name: uses[name] for name in found if agrees(name)}
 
 
 def _one_by_one(
     model: nn.Module, own: Mapping[str, Tensor], x: Inputs, y: Labels, loss: Loss
 ) -> dict[str, Tensor]:
-    """Σ g² without any cleverness."""
-    total = {name: torch.zeros_like(weight) for name, weight in own.items()}
+    """Σ g² without any cleverness, of those parameters that the loss depends on."""
+    total: dict[str, Tensor] = {}
     for one, label in zip(x.split(1), y.split(1), strict=True):
         with torch.enable_grad():
             value = loss(model(one), label)
-        slopes = torch.autograd.grad(value, list(own.values()), materialize_grads=True)
+        if not value.requires_grad:
+            continue
+        slopes = torch.autograd.grad(value, list(own.values()), allow_unused=True)
         for name, slope in zip(own, slopes, strict=True):
-            total[name] += slope.square()
+            if slope is not None:
+                total[name] = total.get(name, 0) + slope.square()
     return total
 
 
@@ -143,7 +161,7 @@ def _sums(
         try:
             known = {name: own[name] for name in route}
             found, _ = _watched(model, known, route, x, y, loss, measure, memory)
-        except (RuntimeError, _Departure):
+        except REFUSALS:
             route.clear()  # for good: it would not be faster to try again
     others = {name: weight for name, weight in own.items() if name not in found}
     if others:
@@ -181,12 +199,15 @@ def _watched(
         laid = wide and x.ndim == 4
         with watch:
             outputs = model(x.contiguous(memory_format=torch.channels_last) if laid else x)
-        uses = {name: tuple(used) for name, used in watch.uses.items() if name not in watch.unknown}
-        if route is not None and uses != route:
-            raise _Departure
-        each = _each_loss(outputs, y, loss)
-    if each.requires_grad:
-        torch.autograd.grad(each.sum(), start, allow_unused=True)
+        total = _each_loss(outputs, y, loss).sum()
+    unseen: set[str] = set()
+    if total.requires_grad:
+        slopes = torch.autograd.grad(total, [start, *own.values()], allow_unused=True)
+        # What reaches a parameter itself comes from a use that was not noted.
+        unseen = {name for name, s in zip(own, slopes[1:], strict=True) if s is not None}
+    uses = {name: tuple(used) for name, used in watch.uses.items() if name not in unseen}
+    if route is not None and uses != route:
+        raise _Departure
     for name in uses:
         if name in waiting:
             found[name] = _joined(name, own[name], waiting[name], len(x), measure, memory)
@@ -230,15 +251,10 @@ def _each_loss(outputs: Float[Tensor, "b ..."], y: Labels, loss: Loss) -> Float[
     if loss is F.cross_entropy:
         return F.cross_entropy(outputs, y, reduction="none")
     try:
-        each = vmap(lambda z, label: loss(z[None], label[None]))(outputs, y)
+        return vmap(lambda z, label: loss(z[None], label[None]))(outputs, y)
     except RuntimeError:  # what cannot be vectorised
         pairs = zip(outputs, y, strict=True)
-        each = torch.stack([loss(z[None], label[None]) for z, label in pairs])
-    if each.shape != y.shape:
-        raise ValueError(
-            f"The loss must be one number for one example; it is of shape {tuple(each.shape[1:])}."
-        )
-    return each
+        return torch.stack([loss(z[None], label[None]) for z, label in pairs])
 
 
 # --- One example after another ------------------------------------------------------------------
@@ -256,9 +272,11 @@ def _apart(
     """For any model: every example's gradient through all of it."""
     size = sum(weight.numel() * weight.element_size() for weight in own.values())
     name = max(own, key=lambda name: own[name].numel())
+    if len(own) > 1:
+        name = f"{name} and {len(own) - 1} others"
     step = min(_step(name, size, x.device, memory), 128)
     total = {name: torch.zeros_like(weight) for name, weight in own.items()}
     for span in spans(len(x), max(step, min(memory // max(size, 1), 8))):
         for name, part in by_example(model, own, x[span], y[span], loss).items():
-            add_measured(total[name], part, measure)
+            add_measured(total[name], part.clone(), measure)  # they may share their memory
     return total

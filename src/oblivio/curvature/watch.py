@@ -2,7 +2,7 @@
 
 Watching functions rather than modules makes no difference between a layer that is called twice, a
 parameter that two layers share, and one that a model uses by hand. What is not known to `USES` is
-noted as unknown, so that nothing is ever passed over in silence.
+left alone: its gradient then reaches the parameter itself, where it can be seen.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Use(NamedTuple):
 class Watch(TorchFunctionMode):
     """Runs what a model calls, and notes each use of its parameters.
 
-    Parameters are detached where they are used, so that the backward pass does not compute their
-    gradients; what is backpropagated from depends on `start` instead.
+    Parameters are detached where a use of them is noted, so that the backward pass does not compute
+    their gradients; what is backpropagated from depends on `start` instead.
 
     Args:
         own: The parameters to watch, by name.
@@ -68,7 +68,6 @@ class Watch(TorchFunctionMode):
         self.count, self.start, self.hear = count, start, hear
         self.channels_last = channels_last
         self.uses: dict[str, list[Use]] = {name: [] for name in own}
-        self.unknown: set[str] = set()
 
     def __torch_function__(
         self,
@@ -78,19 +77,13 @@ class Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        found = set(self._named((*args, *kwargs.values())))
-        if not found:
-            return func(*args, **kwargs)
-        use = USES.get(func) or BY_NAME.get(getattr(func, "__name__", ""))
+        if self.channels_last and func is Tensor.view and _is_shape(args[1:]) and not kwargs:
+            func = Tensor.reshape  # a model may count on it that channels come first
+        use = None
+        if any(id(value) in self.names for value in _tensors((*args, *kwargs.values()))):
+            use = USES.get(func) or BY_NAME.get(getattr(func, "__name__", ""))
         result = NotImplemented if use is None else use(self, func, *args, **kwargs)
-        if result is NotImplemented:
-            result = func(*args, **kwargs)
-            if any(value.requires_grad for value in _tensors((result,))):
-                self.unknown |= found
-        return result
-
-    def _named(self, values: Sequence[Any]) -> Iterable[str]:
-        return (self.names[id(v)] for v in _tensors(values) if id(v) in self.names)
+        return func(*args, **kwargs) if result is NotImplemented else result
 
     def name(self, weight: object) -> str | None:
         """The name of a parameter that is watched."""
@@ -159,6 +152,10 @@ class _Rooted(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor]:
         return slopes[0], slopes[0].new_zeros(())
+
+
+def _is_shape(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, (int, tuple, list)) for value in values)
 
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
@@ -489,6 +486,7 @@ USES: dict[Callable[..., Any], Callable[..., Any]] = {
     F.conv2d: _convolution,
     F.batch_norm: _batch_norm,
     F.layer_norm: _layer_norm,
+    F.rms_norm: _rms_norm,
     F.group_norm: _group_norm,
     F.embedding: _embedding,
     F.prelu: _layer,
