@@ -322,6 +322,68 @@ def test_unknown_words_are_refused() -> None:
 
 
 def test_a_share_is_taken_unless_a_threshold_is_given() -> None:
-    assert DeepClean().share == 0.01
+    assert DeepClean().share == 0.1
     assert DeepClean(threshold=2.0).share is None
     assert replace(DeepClean(threshold=2.0), reset="none").share is None
+
+
+# --- What is trained afterwards, and on what ----------------------------------------------------
+
+
+def test_all_weights_may_be_trained() -> None:
+    here = laws.standard()
+    outcome = unlearn(DeepClean(share=0.1, train="all"), here.original, here.split, here.run)
+    before, after = here.original.state_dict(), outcome.model.state_dict()
+    assert outcome.notes["changed"] == pytest.approx(0.1, abs=0.01)
+    moved = [float((before[name] != after[name]).double().mean()) for name in before]
+    assert sum(moved) / len(moved) > 0.9
+
+
+def test_few_examples_may_do() -> None:
+    """They are drawn by the seed, and the others are not touched."""
+    here = laws.standard()
+    taken: list[list[int]] = []
+
+    class Noting(Arrays):
+        def batches(self, *args: Any, **options: Any) -> Any:
+            if options.get("shuffle") is not None:
+                taken.append(self.ids.tolist())
+            return super().batches(*args, **options)
+
+    retain = here.split.retain
+    split = Split(here.split.forget, Noting(retain.inputs, retain.labels, retain.ids))  # pyright: ignore
+    method = DeepClean(samples=7, recipe=Recipe(epochs=2, lr=0.01, batch_size=4))
+    for _ in range(2):
+        unlearn(method, here.original, split, here.run)
+    assert [len(ids) for ids in taken] == [7] * 4
+    assert all(ids == taken[0] for ids in taken)
+    assert set(taken[0]) < set(retain.ids.tolist())
+
+
+def test_the_control_chooses_as_many_weights_by_chance() -> None:
+    here = laws.standard()
+    settings = {"share": 0.05, "reset": "zero", "recipe": STILL}
+    one, two, other = (
+        unlearn(DeepClean(by=by, **settings), here.original, here.split, run)  # pyright: ignore
+        for by, run in (
+            ("ratio", here.run),
+            ("chance", here.run),
+            ("chance", replace(here.run, seed=here.run.seed + 1)),
+        )
+    )
+    assert one.notes["changed"] == pytest.approx(two.notes["changed"], abs=1e-3)
+    assert two.notes["threshold"] is None
+    assert laws.differs(one.model, two.model)
+    assert laws.differs(two.model, other.model)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_wrong_ways_are_refused() -> None:
+    for settings, match in (
+        ({"train": "some"}, "no way to train 'some'"),
+        ({"by": "luck"}, "no way to choose 'luck'"),
+        ({"by": "chance", "threshold": 2.0}, "needs a share"),
+        ({"samples": 0}, "samples = 0 must be 1 or more"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            DeepClean(**settings)  # pyright: ignore

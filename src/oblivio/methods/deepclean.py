@@ -10,9 +10,9 @@ from torch import nn
 
 from oblivio.catalogue import unknown
 from oblivio.choice import Chosen
-from oblivio.core import Data, Part, Run, Split
+from oblivio.core import Data, Part, Run, Split, derive
 from oblivio.curvature.cache import diagonals, keep
-from oblivio.curvature.fisher import LabelSource
+from oblivio.curvature.fisher import Diagonal, LabelSource
 from oblivio.curvature.gradients import trainable
 from oblivio.curvature.selection import (
     check_extent,
@@ -23,9 +23,12 @@ from oblivio.curvature.selection import (
     ratio,
     share_of,
 )
+from oblivio.methods._samples import check_samples, some
 from oblivio.train import Recipe, fit
 
 Reset = Literal["zero", "initial", "none"]
+Train = Literal["chosen", "all"]
+By = Literal["ratio", "chance"]
 
 
 @dataclass(frozen=True)
@@ -42,42 +45,58 @@ class DeepClean:
     all are zero, nothing changes and the notes say so. They also say which share of the weights was
     `changed`, at which ratio was cut (`threshold`), and explain the choice.
 
+    For a class, few examples of D_r suffice (`samples`), so that with F kept beside the weights a
+    request costs about a pass over D_f. For random examples, r tells weights hardly apart, and what
+    helps is the fresh start: a larger share, `train` "all", and a control that chooses `by` chance
+    (docs/results.md).
+
     Args:
-        share: Instead of γ, how many of the weights W_f has, those with the largest ratios; 0.01
+        share: Instead of γ, how many of the weights W_f has, those with the largest ratios; 0.1
             unless a threshold is given.
         threshold: γ. It does not carry over from one request to another: of ratios on digits, the
             99 % quantile is several times as large for a class as for random examples.
         layerwise: Whether the share is met in each parameter instead of over all together.
         reset: What W_f is set to: "zero", the "initial" weights of the untrained network, or
             "none", which leaves the forgetting to the training.
+        train: Which weights are trained afterwards: the "chosen", or "all" (statistics as well).
+        by: What W_f is chosen by: the "ratio", or "chance", a control for what the ratio is worth.
         labels: Of the Fisher diagonals: the "data"'s own, or drawn from the "model".
+        samples: How many examples of D_r, drawn at random, to train with; None is all.
         recipe: Of the training.
 
     Raises:
         ValueError: If a number is out of range, both share and threshold are given, or there is no
-            such reset or kind of labels.
+            such reset, way to choose or to train, or kind of labels.
 
-    Source: Shi, Ghalyan, Gourgoulias, Buford and Moran 2023 (arXiv 2311.10448): one fixed γ, and
-    zero. The share, the other two resets, drawn labels and the recipe are ours.
+    Source: Shi, Ghalyan, Gourgoulias, Buford and Moran 2023 (arXiv 2311.10448): one fixed γ, zero,
+    and training of W_f alone. All other choices, and the defaults, are ours.
     """
 
     share: float | None = None
     threshold: float | None = None
     layerwise: bool = False
     reset: Reset = "zero"
+    train: Train = "chosen"
+    by: By = "ratio"
     labels: LabelSource = "data"
-    recipe: Recipe = Recipe(epochs=5, lr=0.01, weight_decay=0.0)
+    samples: int | None = None
+    recipe: Recipe = Recipe(epochs=5, lr=0.05, weight_decay=0.0, schedule="cosine")
 
     reads: ClassVar[frozenset[Part]] = frozenset({"forget", "retain"})
 
     def __post_init__(self) -> None:
         if self.share is None and self.threshold is None:
-            object.__setattr__(self, "share", 0.01)
+            object.__setattr__(self, "share", 0.1)
         check_extent(self.share, self.threshold)
         if self.layerwise and self.share is None:
             raise ValueError("layerwise = true needs a share: a threshold is one for all layers.")
+        if self.by == "chance" and self.share is None:
+            raise ValueError('by = "chance" needs a share: a threshold is one of ratios.')
+        check_samples(self.samples)
         for name, value, kind in (
             ("reset", self.reset, Reset),
+            ("way to train", self.train, Train),
+            ("way to choose", self.by, By),
             ("kind of labels", self.labels, LabelSource),
         ):
             if value not in get_args(kind):
@@ -95,7 +114,10 @@ class DeepClean:
             return model
         if self.reset != "none":
             set_to(model, chosen, initial(model, run) if self.reset == "initial" else None)
-        return fit(model, split.retain, self.recipe, run, only=chosen, statistics=False)
+        data = some(split.retain, self.samples, derive(run.seed, "samples"))
+        if self.train == "all":
+            return fit(model, data, self.recipe, run)
+        return fit(model, data, self.recipe, run, only=chosen, statistics=False)
 
     def _choose(self, model: nn.Module, split: Split, run: Run) -> Chosen:
         """W_f, and what there is to say of it."""
@@ -105,18 +127,30 @@ class DeepClean:
             check_influence(whole)
         else:
             run.note(unchanged="the model is certain of what it is to forget: F_f is 0 everywhere")
+        values = r if self.by == "ratio" else chances(r, derive(run.seed, "chance"))
         chosen = choose(
-            r,
+            values,
             share=self.share,
             threshold=self.threshold,
             layerwise=self.layerwise,
             mask=run.mask,
         )
-        at = None if self.layerwise else self.threshold or cut(r, chosen)
+        one = self.by == "ratio" and not self.layerwise
+        at = (self.threshold or cut(r, chosen)) if one else None
         run.note(
             changed=share_of(chosen), threshold=at, explanation=explanation(model, r, chosen, at)
         )
         return chosen
+
+
+def chances(like: Diagonal, seed: int) -> Diagonal:
+    """A number from 0 to 1 for every weight, and 0 where the given one is 0."""
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.rand(value.shape, generator=draw, dtype=torch.float64).to(value.device)
+        * (value > 0)
+        for name, value in like.items()
+    }
 
 
 @torch.no_grad()

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
-from oblivio.core import Data, Part, Run, Split, derive
+from oblivio.core import Part, Run, Split, derive
 from oblivio.curvature.fisher import LabelSource, diagonal
 from oblivio.curvature.gradients import flat_mask, flatten, trainable, unflatten
 from oblivio.mask import classifier
+from oblivio.methods._samples import check_samples, some
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,7 @@ class FisherForgetting:
             raise ValueError(f"sigma = {self.sigma} must be above 0; limit = 0 adds no noise.")
         if not self.limit >= 0:
             raise ValueError(f"limit = {self.limit} must be 0 or more.")
-        if self.samples is not None and self.samples < 1:
-            raise ValueError(f"samples = {self.samples} must be 1 or more; None is all of D_r.")
+        check_samples(self.samples)
 
     @property
     def reads(self) -> frozenset[Part]:
@@ -85,14 +85,6 @@ class FisherForgetting:
             weights[name].add_(part)
         run.note(clamped=float((wanted > most)[keep].double().mean()), rows=gone)
         return model
-
-
-def some(data: Data, count: int | None, seed: int) -> Data:
-    """So many examples, drawn at random without replacement; all if there are no more."""
-    if count is None or count >= len(data):
-        return data
-    draw = torch.Generator().manual_seed(seed)
-    return data.take(torch.randperm(len(data), generator=draw)[:count].sort().values)
 
 
 def root_mean_squares(model: nn.Module, keep: Bool[Tensor, " p"]) -> Float64[Tensor, " p"]:

@@ -35,20 +35,21 @@ class FisherMasking:
 
     Args:
         share: Of the kernels; 0.02 for CIFAR-10 in the authors' code.
-        labels: Of the Fisher diagonals: drawn from the "model", or the "data"'s own.
+        labels: Of the Fisher diagonals: the "data"'s own, or drawn from the "model". The authors'
+            code has every label, weighted by the model; a single draw for each example costs a CNN
+            on digits 10 % of its accuracy on D_r for a class, the data's own labels nothing.
         recipe: Of the fine-tuning.
 
     Raises:
         ValueError: If the share is not between 0 and 1, or there is no such kind of labels.
 
-    Source: Liu, Sun, Wu and Zhou 2023 (arXiv 2310.05331), and what their public code does. It
-    squares the gradients of a batch's mean, for each possible label; here there is one gradient per
-    example, for a label that is drawn.
+    Source: Liu, Sun, Wu and Zhou 2023 (arXiv 2310.05331), and what their public code does, which
+    squares the gradients of a batch's mean; here there is one gradient per example.
     """
 
     share: float = 0.02
-    labels: LabelSource = "model"
-    recipe: Recipe = Recipe(epochs=5, lr=0.01)
+    labels: LabelSource = "data"
+    recipe: Recipe = Recipe(epochs=10, lr=0.05)
 
     reads: ClassVar[frozenset[Part]] = frozenset({"forget", "retain"})
 
