@@ -102,6 +102,14 @@ def test_what_is_no_loss(loss: Callable[..., Tensor], message: str, unchecked: N
         moment.moments(model, [Batch(x, y, 1.0)], loss)
 
 
+def test_weights_that_nothing_uses_have_sums_of_zero() -> None:
+    model, x, y = made("unused")
+    model.get_submodule("line").requires_grad_(False)
+    found = whole(model, x, y)
+    assert list(found) == ["w", "other.weight", "other.bias"]
+    assert not any(values.any() for values in found.values())
+
+
 def test_there_must_be_weights_to_take_gradients_of() -> None:
     model, x, y = made("windows")
     with pytest.raises(ValueError, match="no trainable parameters"):
@@ -158,12 +166,20 @@ def gated(net: Any, x: Tensor) -> Tensor:
     return net.line(x) + Square.apply(F.relu(x[:, :3] - 1e3), net.w)
 
 
-@pytest.mark.parametrize("work", [rarely, gated])
-def test_a_use_that_did_not_count_at_first_is_not_passed_over(work: Callable[..., Tensor]) -> None:
+def turned(net: Any, x: Tensor) -> Tensor:
+    """Time comes first, but not in the first examples."""
+    h = net.line(x[:, 0]) * net.w
+    return h + net.line(x.transpose(0, 1)).tanh().sum(0) if bool((x > 1e3).any()) else h
+
+
+@pytest.mark.parametrize(("work", "shape"), [(rarely, (6,)), (gated, (6,)), (turned, (4, 6))])
+def test_a_use_that_did_not_count_at_first_is_not_passed_over(
+    work: Callable[..., Tensor], shape: tuple[int, ...]
+) -> None:
     model = unsettled(Net(work, line=nn.Linear(6, 3), w=(3,)))
-    x, y = examples((6,), 9)
-    x[5:, 0] = 1e4
-    assert_moments(model, x, y, chunks=(1, 5))
+    x, y = examples(shape, 8)
+    x.flatten(1)[4:, 0] = 1e4
+    assert_moments(model, x, y, chunks=(1, 4))
 
 
 def test_a_misreading_that_the_first_examples_cannot_show_is_not_believed() -> None:
