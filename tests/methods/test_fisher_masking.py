@@ -117,11 +117,11 @@ def test_zeros_of_a_pruned_model_stay() -> None:
     assert laws.differs(sparse, after)
 
 
-def test_labels_are_drawn_unless_the_datas_are_asked_for() -> None:
+def test_labels_are_the_datas_unless_drawn_ones_are_asked_for() -> None:
     model, split, run = case()
     one, two, three = (
         unlearn(FisherMasking(**labels, recipe=STILL), model, split, run).model
-        for labels in ({}, {"labels": "model"}, {"labels": "data"})
+        for labels in ({}, {"labels": "data"}, {"labels": "model"})
     )
     laws.assert_same_state(one.state_dict(), two.state_dict())
     assert laws.differs(one, three)
@@ -142,7 +142,7 @@ def test_what_is_kept_beside_the_weights_gives_the_same(tmp_path: Path) -> None:
     method.prepare(model, data, run)
     beside = replace(run, beside=tmp_path / "net.safetensors")
     method.prepare(model, data, beside)
-    assert [path.name for path in tmp_path.iterdir()] == ["net.fisher-model.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["net.fisher-data.safetensors"]
     one, two = (unlearn(method, model, split, r).model for r in (run, beside))
     laws.assert_same_state(one.state_dict(), two.state_dict())
 
