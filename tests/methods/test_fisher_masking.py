@@ -16,7 +16,7 @@ import worlds
 from oblivio.core import Run, Split, unlearn
 from oblivio.data.arrays import Arrays
 from oblivio.mask import Mask, prunable
-from oblivio.methods.fisher_masking import FisherMasking
+from oblivio.methods.fisher_masking import FisherMasking, _kernels
 from oblivio.prune import Pruned
 from oblivio.prune.magnitude import Magnitude
 from oblivio.train import Recipe, fit
@@ -52,14 +52,15 @@ def kernels(weight: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("pruned", [False, True])
-@pytest.mark.parametrize("share", [0.05, 0.3])
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.15, 0.3])
 def test_the_kernels_of_the_largest_differences_go_to_zero(share: float, pruned: bool) -> None:
     model, split, run = case()
     keep = {n: torch.ones_like(w, dtype=torch.bool) for n, w in model.named_parameters()}
     if pruned:
         draw = torch.Generator().manual_seed(1)
         some = {n: torch.rand(w.shape, generator=draw) < 0.4 for n, w in prunable(model).items()}
-        some["0.weight"][0, 0] = False  # a kernel of which nothing stays
+        some["3.weight"][:, 0] = False  # kernels of which nothing stays
+        some["0.weight"][0] = False
         run = replace(run, mask=Mask(some))
         Mask(some).apply(model)
         keep |= some
@@ -86,6 +87,17 @@ def test_the_kernels_of_the_largest_differences_go_to_zero(share: float, pruned:
     told: Any = outcome.notes["explanation"]
     assert told["by"] == "difference"
     assert told["histogram"]["threshold"] is None
+
+
+def test_a_kernel_counts_by_its_mean_and_not_by_its_size() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False), nn.Flatten(), nn.Linear(1, 1, bias=False))
+    values = {name: torch.ones(p.shape).double() for name, p in model.named_parameters()}
+    values["2.weight"] *= 2
+    chosen = _kernels(model, values, 0.5, None)
+    assert {name: bool(some.all()) for name, some in chosen.items()} == {
+        "0.weight": False,
+        "2.weight": True,
+    }
 
 
 def test_then_the_whole_network_is_fine_tuned() -> None:
