@@ -13,6 +13,7 @@ CHECKED = (
     "files",
     "mask",
     "compact",
+    "choice",
     "core",
     "catalogue",
     "data",

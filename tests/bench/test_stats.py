@@ -231,6 +231,18 @@ class TestLabels:
         specs = [{"name": "retrain"}, {"name": "fine_tune", "lr": 0.1}]
         assert list(label.methods(specs).values()) == ["retrain", "fine_tune"]
 
+    def test_of_several_settings_the_usual_ones_are_not_said(self):
+        specs = [
+            {"name": "fine_tune", "recipe": {"lr": lr, "epochs": epochs}}
+            for lr, epochs in ((0.01, 10), (0.1, 10), (0.1, 3))
+        ]
+        assert list(label.methods(specs).values()) == [
+            "fine_tune",  # its defaults
+            "fine_tune lr=0.1",
+            "fine_tune lr=0.1 epochs=3",
+        ]
+        assert list(label.methods(specs[:2]).values()) == ["fine_tune lr=0.01", "fine_tune lr=0.1"]
+
     def test_nested_settings_are_short_unless_that_is_ambiguous(self):
         specs = [
             {

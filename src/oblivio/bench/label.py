@@ -6,21 +6,31 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from oblivio.bench.spec import canonical, pruned
+from oblivio.bench.spec import canonical, complete, pruned
 
 
 def methods(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """A short name for each of several methods.
 
     Returns:
-        By canonical JSON: the name, and where things share it, the settings they differ in.
+        By canonical JSON: the name, and where methods share it, the settings they differ in; if
+        these are several, those that a method leaves at its default are not said.
 
     Example:
         >>> list(methods([{"name": "ga", "lr": 0.1}, {"name": "ga", "lr": 1.0}]).values())
         ['ga lr=0.1', 'ga lr=1']
     """
     unique = {canonical(spec): spec for spec in specs}
-    return _told_apart({key: str(spec["name"]) for key, spec in unique.items()}, unique)
+    names = {key: str(spec["name"]) for key, spec in unique.items()}
+    return _told_apart(names, unique, {name: _defaults(name) for name in set(names.values())})
+
+
+def _defaults(method: str) -> dict[tuple[str, ...], Any]:
+    """The settings of a method of which nothing but the name is given; none if it is not known."""
+    try:
+        return dict(_flat(complete("methods", {"name": method})))
+    except (ValueError, TypeError, ImportError):
+        return {}
 
 
 def title(scenario: Mapping[str, Any]) -> str:
@@ -85,7 +95,11 @@ def surroundings(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: v for name, v in record["cell"].items() if name not in ("method", "seed")}
 
 
-def _told_apart(names: Mapping[str, str], specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _told_apart(
+    names: Mapping[str, str],
+    specs: Mapping[str, Mapping[str, Any]],
+    defaults: Mapping[str, Mapping[tuple[str, ...], Any]] | None = None,
+) -> dict[str, str]:
     """Add to names that are the same the settings in which their things differ."""
     found = {}
     for key, name in names.items():
@@ -93,7 +107,9 @@ def _told_apart(names: Mapping[str, str], specs: Mapping[str, Mapping[str, Any]]
         paths = {path: None for settings in flat for path in settings}
         differ = [p for p in paths if len({canonical(s.get(p)) for s in flat}) > 1]
         own = dict(_flat(specs[key]))
-        given = (f"{_short(path, differ)}={_plain(own[path])}" for path in differ if path in own)
+        usual = (defaults or {}).get(name, {}) if len(differ) > 1 else {}
+        said = [path for path in differ if path in own and own[path] != usual.get(path, ...)]
+        given = (f"{_short(path, differ)}={_plain(own[path])}" for path in said)
         found[key] = " ".join([name, *given])
     return found
 
