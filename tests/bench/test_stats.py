@@ -267,6 +267,8 @@ class TestLabels:
             (RANDOM, "Random 10 %"),
             (CLASS, "Class 3"),
             ({"name": "class_wise", "label": 0, "fraction": 0.5}, "Class 0, 50 %"),
+            ({"name": "random", "count": 1}, "Random 1 example"),
+            ({"name": "items", "ids": [3, 4]}, "Items 2 examples"),
             ({"name": "random", "fraction": None, "count": 7}, "Random 7 examples"),
             ({"name": "items", "ids": [4, 5], "file": None}, "Items 2 examples"),
             ({"name": "mine.scenarios:Outliers"}, "Outliers"),

@@ -46,12 +46,16 @@ def title(scenario: Mapping[str, Any]) -> str:
     sizes = {
         "label": lambda value: f"{value}",
         "fraction": lambda value: "" if value == 1 else f"{100 * value:g} %",
-        "count": lambda value: f"{value} examples",
-        "ids": lambda value: f"{len(value)} examples",
+        "count": _examples,
+        "ids": lambda value: _examples(len(value)),
     }
     given = (sizes[key](scenario[key]) for key in sizes if scenario.get(key) not in (None, [], ()))
     words = scenario["name"].rpartition(":")[2].removesuffix("_wise").replace("_", " ").capitalize()
     return f"{words} {', '.join(filter(None, given))}".strip()
+
+
+def _examples(count: int) -> str:
+    return f"{count} example{'' if count == 1 else 's'}"
 
 
 def pruners(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
