@@ -24,6 +24,10 @@ help:
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch .venv/.user $@
 
+.venv/.bench: .venv/.developer
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
 setup: .venv/.user
 
 run: .venv/.user
@@ -38,7 +42,7 @@ check: .venv/.developer
 test: check
 	$(BIN)/python -m pytest
 
-bench: .venv/.developer
+bench: .venv/.bench
 	$(BIN)/python -m benchmarks
 
 reproduce: .venv/.user
