@@ -22,6 +22,7 @@ FAMILIES = {
     "scenarios": "oblivio.scenarios",
     "pruners": "oblivio.prune",
     "metrics": "oblivio.metrics",
+    "evidence": "oblivio.evidence",
     "data": "oblivio.data.sets",
     "models": "oblivio.models",
 }

@@ -1,0 +1,1 @@
+"""Many small models trained at once: stacked weights, one step for all."""
