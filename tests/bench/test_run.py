@@ -12,6 +12,7 @@ import pytest
 
 from laws import assert_same_state
 from oblivio.bench import run as bench
+from oblivio.bench.event import Event
 from oblivio.bench.spec import Experiment, as_toml
 from oblivio.bench.store import Store
 from oblivio.catalogue import choose
@@ -33,7 +34,7 @@ TINY = Experiment(
 
 def done(experiment, folder, jobs=1):
     events = []
-    store = Store(folder, warn=lambda text: events.append(bench.Event("", "warning", text)))
+    store = Store(folder, warn=lambda text: events.append(Event("", "warning", text)))
     store.create()
     records = bench.run(experiment, store, jobs=jobs, tell=events.append)
     return records, events
@@ -124,7 +125,7 @@ def test_a_pruned_original_is_made_as_its_retrained_rival_is(tmp_path):
     assert [record["status"] for record in records] == ["done"] * 6
     store = Store(tmp_path)
     for cell in PRUNED.cells():
-        source, run = bench._prepare(cell)
+        source, run = bench.prepare(cell)
         network = run.origin.fresh()
         zeros = []
         for key in (cell.original_key, cell.key):
@@ -295,7 +296,7 @@ def test_preparing_sees_all_of_the_training_data_before_any_cell(tmp_path, monke
         (1437, store.weights(key), mask, 0) for key, mask in zip(keys, (None, 205), strict=True)
     ]
     for record in records:
-        about = store.read_model(record["key"], bench._prepare(PRUNED.cells()[0])[1].origin.fresh())
+        about = store.read_model(record["key"], bench.prepare(PRUNED.cells()[0])[1].origin.fresh())
         assert about["seconds"] < 0.9
 
 

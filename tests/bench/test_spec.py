@@ -93,7 +93,7 @@ def test_key_depends_on_the_contents_of_the_file_of_ids(tmp_path):
 
 
 def test_all_methods_forget_the_same_items():
-    from oblivio.bench.run import split_of
+    from oblivio.bench.cell import split_of
     from oblivio.data.source import load
 
     resolved = replace(TINY, methods=({"name": "fine_tune"},)).resolved()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,48 @@ class Engine:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """How many shadow models repeat each request, and what is read off them.
+
+    Args:
+        models: Shadow models of each kind: originals, unlearned by each method, and two sets of
+            retrained ones. 0 asks for no evidence; some measures need 32 and more.
+        measures: What to measure; all if none is named.
+        points: The most points of D_r, and the most test points, that the models are asked about.
+        seeds: Of how many of the experiment's seeds the requests are repeated so.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    models: int = 0
+    measures: tuple[Table, ...] = ()
+    points: int = 2000
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.models < 0 or self.models % 2:
+            raise ValueError(f"models = {self.models} must be an even number, or 0.")
+        for name in ("points", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must be 1 or more.")
+
+    def resolved(self) -> Evidence:
+        """With every measure and its settings written out.
+
+        Returns:
+            The same, or itself where no evidence is asked for.
+
+        Raises:
+            ValueError: If a name or a field is wrong.
+        """
+        if not self.models:
+            return self
+        asked = self.measures or tuple({"name": name} for name in names("evidence"))
+        return replace(self, measures=tuple(complete("evidence", table) for table in asked))
+
+
+@dataclass(frozen=True)
 class Experiment:
     """Which data, which model, what to forget, how, and how often.
 
@@ -79,6 +121,7 @@ class Experiment:
             model, which is always there. A list of sparsities stands for one pruner each.
         methods: How to forget; `original` and `retrain` are always there.
         metrics: What to measure; unless some are named, all that have not to be asked for.
+        evidence: How many shadow models repeat the requests, and what is read off them.
         seeds: How many, or which. A seed fixes weights, split, order and unlearning.
         engine: What computes.
         keep: Which models stay on disk: all, or only the originals.
@@ -94,6 +137,7 @@ class Experiment:
     pruners: tuple[Table, ...] = ()
     methods: tuple[Table, ...] = ()
     metrics: tuple[Table, ...] = ()
+    evidence: Evidence = Evidence()
     seeds: int | tuple[int, ...] = 5
     engine: Engine = field(default_factory=Engine)
     keep: Literal["all", "originals"] = "all"
@@ -143,6 +187,7 @@ class Experiment:
                 complete("metrics", table)
                 for table in self.metrics or [{"name": name} for name in _usual_metrics()]
             ),
+            evidence=self.evidence.resolved(),
             seeds=seeds,
             engine=self.engine.resolved(),
         )
@@ -180,11 +225,17 @@ class Cell:
         return self if self.pruner is None else replace(self, pruner=None)
 
     @cached_property
+    def poisons(self) -> bool:
+        """Whether the scenario poisons the data that the original is trained on."""
+        return hasattr(find("scenarios", self.scenario["name"]), "poison")
+
+    @cached_property
     def origin(self) -> Table:
         """All that determines the original model."""
         e = self.experiment
         return {
             **({} if self.pruner is None else {"pruner": self.pruner}),
+            **({"poisoned": self.scenario} if self.poisons else {}),
             "version": oblivio.__version__,
             "data": e.data,
             "model": e.model,
@@ -215,7 +266,7 @@ class Cell:
         """The cell as its record holds it."""
         return {
             "experiment": self.experiment.name,
-            **{k: v for k, v in self.origin.items() if k != "files"},
+            **{k: v for k, v in self.origin.items() if k not in ("files", "poisoned")},
             "scenario": self.scenario,
             "method": self.method,
         }
@@ -355,7 +406,9 @@ def read(source: str | Path, *, device: str | None = None) -> Experiment:
         if folder not in sys.path:
             sys.path.append(folder)
     table = {"name": name, **table}
-    table["metrics"] = [{"name": m} if isinstance(m, str) else m for m in table.get("metrics", [])]
+    table["metrics"] = _named(table.get("metrics", []))
+    if "measures" in table.get("evidence", {}):
+        table["evidence"] = {**table["evidence"], "measures": _named(table["evidence"]["measures"])}
     if device is not None:
         table["engine"] = {**table.get("engine", {}), "device": device}
     try:
@@ -363,6 +416,11 @@ def read(source: str | Path, *, device: str | None = None) -> Experiment:
     except ValueError as error:
         at = "" if path.name in str(error) else f"{path.name}: "
         raise ValueError(f"{at}{error}") from error
+
+
+def _named(choices: Sequence[Any]) -> list[Any]:
+    """Tables; a bare name is a table of its own."""
+    return [{"name": one} if isinstance(one, str) else one for one in choices]
 
 
 def as_toml(experiment: Experiment) -> str:

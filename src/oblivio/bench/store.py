@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from oblivio.files import weights_digest, write_whole
 
@@ -31,11 +31,18 @@ class Store:
         folder: Where.
         shared: A folder of models that several experiments share; None is `models` in `folder`.
         warn: Hears one sentence for everything that is damaged.
+        kind: The subfolder of the records: `records` of cells, `evidence` of many shadow models.
     """
 
     folder: Path
     shared: Path | None = None
     warn: Callable[[str], None] = field(default=_quiet, compare=False)
+    kind: str = "records"
+
+    @property
+    def evidence(self) -> Store:
+        """The same folder's records of shadow models."""
+        return replace(self, kind="evidence")
 
     @property
     def models(self) -> Path:
@@ -49,7 +56,7 @@ class Store:
             PermissionError: If it cannot be made or written to.
         """
         try:
-            for part in (self.folder / "records", self.models):
+            for part in (self.folder / self.kind, self.models):
                 part.mkdir(parents=True, exist_ok=True)
                 tempfile.TemporaryFile(dir=part).close()
         except OSError as error:
@@ -78,20 +85,26 @@ class Store:
             return None
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        self.warn(f"The record {path} is damaged: its cell is done again.")
+        self.warn(f"The record {path} is damaged: it is made again.")
         return None
 
     def records(self) -> list[Record]:
         """All readable records, in the order of their keys."""
-        found = (self.read_record(p.stem) for p in sorted((self.folder / "records").glob("*.json")))
+        found = (self.read_record(p.stem) for p in sorted((self.folder / self.kind).glob("*.json")))
         return [record for record in found if record is not None]
 
     def write_model(self, key: str, model: nn.Module, about: Mapping[str, Any]) -> None:
         """Put a model's weights in their place, with a digest and what else is to be remembered."""
+        self.write_tensors(key, model.state_dict(), about)
+
+    def write_tensors(
+        self, key: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]
+    ) -> None:
+        """Put named tensors in their place, with a digest and what else is to be remembered."""
         from safetensors.torch import save
 
         # Copies: tied weights share memory, which the format does not allow.
-        state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         note = json.dumps({**about, "digest": weights_digest(state)}, default=str)
         write_whole(self.weights(key), save(state, metadata={"oblivio": note}))
 
@@ -100,6 +113,22 @@ class Store:
 
         Returns:
             What was remembered with them; None if there are none, or if they are damaged (said).
+        """
+        found = self.read_tensors(key)
+        if found is None:
+            return None
+        try:
+            model.load_state_dict(found[0])
+            return found[1]
+        except (ValueError, KeyError, RuntimeError):
+            return self._made_again(key)
+
+    def read_tensors(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The named tensors of this key.
+
+        Returns:
+            They, and what was remembered with them; None if there are none, or if they are damaged
+            (said).
         """
         from safetensors import SafetensorError, safe_open
 
@@ -111,12 +140,13 @@ class Store:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # ruff: ignore[in-dict-keys]
                 about = json.loads((file.metadata() or {})["oblivio"])
             if about["digest"] == weights_digest(state):
-                model.load_state_dict(state)
-                return about
+                return state, about
         except (SafetensorError, OSError, ValueError, KeyError, RuntimeError):
             pass
-        self.warn(f"The weights {path} are damaged or do not fit: they are made again.")
-        return None
+        return self._made_again(key)
+
+    def _made_again(self, key: str) -> None:
+        self.warn(f"The weights {self.weights(key)} are damaged or do not fit: made again.")
 
     def weights(self, key: str) -> Path:
         """Where the weights of this key stand, whether there are any or not."""
@@ -136,4 +166,4 @@ class Store:
             path.unlink(missing_ok=True)
 
     def _record(self, key: str) -> Path:
-        return self.folder / "records" / f"{key}.json"
+        return self.folder / self.kind / f"{key}.json"
