@@ -168,7 +168,7 @@ def test_fisher_keeps_a_diagonal_beside_the_weights(oblivio_says, tiny, trained)
 
     # The next request of the experiment finds it, as it stands beside its original.
     store = Store(tiny.parent / "runs" / "tiny")
-    source, run = bench._prepare(spec.read(tiny).cells()[0])
+    source, run = bench.prepare(spec.read(tiny).cells()[0])
     run = replace(run, beside=weights)
     model = run.origin.fresh()
     store.read_model(trained.name, model)

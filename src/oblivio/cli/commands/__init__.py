@@ -1,0 +1,1 @@
+"""The commands: a file each, called like it, with a function `command`."""

@@ -1,0 +1,110 @@
+"""`oblivio run`: the cells of an experiment, or of a folder of experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from oblivio.cli.display import Display, announce, print_cells, tell
+from oblivio.cli.option import DataFolder, Device, look_for_data_in
+from oblivio.cli.say import say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from oblivio.bench.spec import Experiment
+
+
+def command(
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            help="An experiment's name (see `oblivio list`), a TOML file, or a folder of them."
+        ),
+    ] = "digits",
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder of results; runs/NAME if not given.")  # ruff: ignore[non-pep604-annotation-optional]
+    ] = None,
+    data: DataFolder = None,
+    device: Device = None,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Cells that run at once; 0 is as many as the CPU bears.")
+    ] = 0,
+    dry: Annotated[bool, typer.Option("--dry", help="Only list the cells: done, left.")] = False,
+) -> None:
+    """Train, forget, judge beside retraining, and write a report.
+
+    Results are kept: what is done is not done again.
+    """
+    from rich.console import Console
+
+    look_for_data_in(data)
+    from oblivio.bench import spec
+
+    console = Console()
+    members = spec.members(experiment)
+    asked = [spec.read(member, device=device) for member in members]
+    several = members != [experiment]
+    failed = False
+    for one in asked:
+        folder, shared = _folders(one.name, experiment if several else None, out)
+        failed |= _run_one(console, one, folder, shared, jobs, dry)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _folders(name: str, suite: str | None, out: Path | None) -> tuple[Path, Path | None]:
+    """Where an experiment's results are, and the models that it shares with others of its suite."""
+    if suite is not None:
+        own = (out or Path("runs") / Path(suite).name) / Path(name).name
+        return own, own.parent / "models"
+    if out is None and "/" in name:
+        return Path("runs") / name, Path("runs") / Path(name).parent / "models"
+    return out or Path("runs") / name, None
+
+
+def _run_one(
+    console: Console, asked: Experiment, folder: Path, shared: Path | None, jobs: int, dry: bool
+) -> bool:
+    """Run one experiment and tell of it.
+
+    Returns:
+        Whether a cell failed.
+    """
+    from dataclasses import asdict
+
+    from oblivio.bench import run as bench
+    from oblivio.bench.store import Store
+
+    store = Store(folder, shared, warn=lambda text: say(text, "yellow"))
+    plan = bench.plan(asked, store)
+    if dry:
+        print_cells(console, asked, plan)
+        return False
+    store.create()
+    if plan.left:
+        bench.check(asked)
+        jobs = jobs or _jobs(asked)
+        announce(console, asked, plan, folder, jobs)
+        try:
+            with Display(console, len(plan.left)) as hear:
+                records = bench.run(asked, store, jobs=jobs, tell=hear)
+        except KeyboardInterrupt:
+            say("Stopped. What is done is kept: the same command goes on from there.", "yellow")
+            raise typer.Exit(130) from None
+    else:
+        console.print(f"Nothing to do: all {len(plan.done)} cells of {asked.name} are done.")
+        records = [r for cell in plan.done if (r := store.read_record(cell.key))]
+    tell(console, folder, records, asdict(asked))
+    return any(record["status"] == "failed" for record in records)
+
+
+def _jobs(experiment: Experiment) -> int:
+    """As many cells at once as there are cores for; one on a GPU."""
+    from joblib import cpu_count
+
+    if experiment.engine.device != "cpu":
+        return 1
+    return max(1, cpu_count() // experiment.engine.threads)
