@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from oblivio.bench import label
-from oblivio.bench.estimate import Point, estimate, geometric, paired
+from oblivio.bench.estimate import Point, bootstrapped, estimate, geometric, paired
 from oblivio.bench.stats import described, summarise
 from oblivio.core import Score
 from records import CLASS, RANDOM, make_record, make_records
@@ -82,6 +82,31 @@ class TestEstimate:
         assert ratio.mean == pytest.approx(math.prod(values) ** (1 / 3))
         assert ratio.mean == pytest.approx(1 / inverse.mean)
         assert (ratio.low, ratio.high) == pytest.approx((1 / inverse.high, 1 / inverse.low))
+
+    @given(st.lists(st.floats(0, 100), min_size=2, max_size=12))
+    def test_bootstrap_stays_in_the_range_of_the_numbers(self, values):
+        found = bootstrapped(points(*values), 99)
+        assert found.mean == estimate(points(*values)).mean
+        assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+
+    def test_bootstrap_is_the_percentile_interval_where_nothing_is_skewed(self):
+        values = np.random.default_rng(0).normal(50, 3, 12)
+        values = [*values, *(2 * values.mean() - values)]
+        drawn = np.random.default_rng(1).choice(values, (20_000, 24)).mean(1)
+        found = bootstrapped(points(*values))
+        assert (found.low, found.high) == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.1)
+
+    def test_bootstrap_of_numbers_near_a_bound(self):
+        values = [100.0] * 8 + [99.0, 92.0]
+        assert estimate(points(*values)).high > 100
+        found = bootstrapped(points(*values))
+        assert found.low < 99 < found.high <= 100
+        assert found == bootstrapped(points(*values))  # the same at each call
+
+    def test_bootstrap_of_little(self):
+        assert bootstrapped([]) is None
+        assert bootstrapped(points(3.0)).half is None
+        assert bootstrapped(points(3.0, 3.0)).half == 0
 
     def test_paired_uses_shared_seeds_only(self):
         ours = estimate([Point(0, 5.0, "a0"), Point(1, 7.0, "a1"), Point(3, 100.0, "a3")])

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from scipy.special import stdtrit
+from scipy.stats import bootstrap
 
 LEVEL = 0.95
 """How often an interval holds the mean over all seeds that could have been drawn."""
@@ -84,6 +86,39 @@ def geometric(points: Iterable[Point]) -> Estimate | None:
         return None
     low, high = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
     return Estimate(math.exp(logs.mean), low, high, kept)
+
+
+def bootstrapped(points: Iterable[Point], resamples: int = 9999) -> Estimate | None:
+    """The mean and its bootstrap interval, bias-corrected and accelerated (BCa).
+
+    It never leaves the range of the numbers, which Student's interval does near a score's bound.
+    But it is for ten seeds or more: of five it holds the mean in 82 to 86 % of cases, where t holds
+    it in 91 to 95 % (normal draws, and draws cut off at 100 %), for five numbers say too little of
+    the tails.
+
+    Args:
+        points: Numbers; those that are not finite are left out.
+        resamples: How many are drawn, by the same seed each time.
+
+    Returns:
+        The estimate, or None where no number is left.
+
+    Source: B. Efron, "Better bootstrap confidence intervals", 1987.
+    """
+    found = estimate(points)
+    if found is None or found.n == 1:
+        return found
+    values = [point.value for point in found.points]
+    if max(values) == min(values):
+        return found
+    ends = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        confidence_level=LEVEL,
+        random_state=0,  # pyright: ignore[reportCallIssue]  # `rng` is its name since scipy 1.15
+    ).confidence_interval
+    return Estimate(found.mean, float(ends.low), float(ends.high), found.points)
 
 
 def paired(ours: Estimate | None, theirs: Estimate | None) -> Estimate | None:
