@@ -352,8 +352,13 @@ class Origin:
         """
         with seeded(derive(self.seed, "training")):
             model = self.fresh().to(run.device)
-            own = replace(run, seed=derive(self.seed, "order"), mask=None, beside=None)
+            seed = derive(self.seed, "order")
+            own = replace(run, seed=seed, origin=self, mask=None, beside=None)
             return self.train(model, data.to(run.device), own).eval()
+
+    def another(self) -> Origin:
+        """The same from a seed of its own: what the two make differs by chance alone."""
+        return replace(self, seed=derive(self.seed, "another"))
 
 
 # --- The families --------------------------------------------------------------------------
@@ -361,7 +366,12 @@ class Origin:
 
 @runtime_checkable
 class Scenario(Protocol):
-    """Chooses what is to be forgotten."""
+    """Chooses what is to be forgotten.
+
+    A scenario may also have a function `poison(train, seed) -> Data`: what the original is trained
+    on in the place of the training data, of which its split parts the very same examples. What the
+    poison does to data, whoever it is that asks, is its `attack(data) -> Data`.
+    """
 
     def __call__(self, train: Data, seed: int) -> Split:
         """Split the training data; the same seed gives the same split."""
@@ -598,6 +608,8 @@ class Trial:
         test: Data that neither model was trained on, as a user hands it over.
         seconds: How long the method took; None if it was not timed.
         method: What forgot, for metrics that must train shadow models.
+        attack: Puts a Trojan's trigger on data and calls them the target class, where the original
+            was poisoned; an `oblivio.data.attack.Attack` is one.
     """
 
     original: nn.Module
@@ -606,6 +618,7 @@ class Trial:
     test: Data
     seconds: float | None = None
     method: Method | None = None
+    attack: Callable[[Data], Data] | None = None
 
     @cached_property
     def unseen(self) -> Data:
@@ -626,9 +639,67 @@ class Trial:
     @cached_property
     def on_unseen(self) -> Outputs:
         """The unlearned model on the test data, without classes that are forgotten as a whole."""
+        if len(self.unseen) == 0:
+            raise ValueError(
+                f"All {len(self.test)} test examples belong to classes that are forgotten as a "
+                "whole, so nothing is left to judge by; give test data of other classes too."
+            )
         return predict(self.unlearned, self.unseen)
 
     @cached_property
     def on_test(self) -> Outputs:
         """The unlearned model on all of the test data, forgotten classes included."""
         return predict(self.unlearned, self.test)
+
+    def retrained(self, run: Run, by: str = "A metric") -> nn.Module:
+        """θ_r, what retraining on D_r from the original's seed gives; made once for all metrics.
+
+        Where the method works on pruned models, it says how these come to be (its `origin`, as of
+        `Pruned`), and θ_r is pruned likewise.
+
+        Args:
+            run: Whose origin says how the original came to be.
+            by: Who asks, for the error.
+
+        Returns:
+            The model, for all who ask: change a copy.
+
+        Raises:
+            ValueError: If the run has no origin.
+        """
+        return self._reference(run, by, another=False)
+
+    def retrained_again(self, run: Run, by: str = "A metric") -> nn.Module:
+        """As `retrained`, from another seed: what is between the two is chance (`Origin.another`).
+
+        Args:
+            run: Whose origin says how the original came to be.
+            by: Who asks, for the error.
+
+        Returns:
+            The model, for all who ask: change a copy.
+
+        Raises:
+            ValueError: If the run has no origin.
+        """
+        return self._reference(run, by, another=True)
+
+    def _reference(self, run: Run, by: str, *, another: bool) -> nn.Module:
+        if run.origin is None:
+            raise ValueError(
+                f"{by} compares with a retrained model, so it must know how the original was made: "
+                "give the run its origin, Run.on(origin=Origin(build, recipe, seed))."
+            )
+        origin, made = self._references.get(another, (None, None))
+        if made is None or origin is not run.origin:
+            origin = run.origin.another() if another else run.origin
+            as_the_original = getattr(self.method, "origin", None)
+            origin = origin if as_the_original is None else as_the_original(origin)
+            made = origin.make(self.split.retain, run)
+            self._references[another] = run.origin, made
+        return made
+
+    @cached_property
+    def _references(self) -> dict[bool, tuple[Origin, nn.Module]]:
+        """The retrained models so far, and that from another seed, with the origin they are of."""
+        return {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from oblivio.core import Outputs, Run, Score, Trial, derive, predict
+from oblivio.core import Outputs, Run, Score, Trial, predict
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,8 @@ class Closeness:
         Raises:
             ValueError: If the run does not say how the original came to be.
         """
-        if run.origin is None:
-            raise ValueError(
-                "Closeness compares with retrained models, so it must know how the original was "
-                "made: give the run its origin, Run.on(origin=Origin(build, recipe, seed))."
-            )
-        another = replace(run.origin, seed=derive(run.origin.seed, "another"))
-        split = trial.split
-        one, two = (
-            predict(origin.make(split.retain, run), split.forget)
-            for origin in (run.origin, another)
-        )
+        models = trial.retrained(run, "Closeness"), trial.retrained_again(run, "Closeness")
+        one, two = (predict(model, trial.split.forget) for model in models)
         return {
             "confidence_distance": distance(trial.on_forget, one),
             "confidence_null": distance(two, one),

@@ -111,16 +111,17 @@ def sparse(origin: Origin, pruner: Pruner, trained: nn.Module | None = None) -> 
     """
 
     def train(_: nn.Module, data: Data, run: Run) -> nn.Module:
+        own = origin if run.origin is None else replace(origin, seed=run.origin.seed)
         if not pruner.trained:
-            dense = origin.fresh().to(run.device)
-        elif trained is not None:
+            dense = own.fresh().to(run.device)
+        elif trained is not None and own.seed == origin.seed:
             dense = copy.deepcopy(trained).to(run.device)
         else:
-            dense = origin.make(data, run)
+            dense = own.make(data, run)
         with seeded(run.seed):
-            mask = pruner(dense, data, replace(run, origin=origin))
-        start = rewound(origin, data, run, pruner.rewind)
-        return resumed(origin, start, mask).make(data, run)
+            mask = pruner(dense, data, replace(run, origin=own))
+        start = rewound(own, data, run, pruner.rewind)
+        return resumed(own, start, mask).make(data, run)
 
     return replace(origin, train=train)
 
