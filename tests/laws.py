@@ -25,10 +25,15 @@ import oblivio.core
 from oblivio.catalogue import build, settings_of
 from oblivio.core import Method, Metric, Run, Scenario, Score, Split, Trial, derive, unlearn
 from oblivio.data.arrays import Arrays
+from oblivio.data.attack import Attack
+from oblivio.data.triggers.patch import Patch
 from worlds import Case, case, pictures
 
 EXACT = ("Retrain",)
 """Methods whose result owes nothing to the weights that come in."""
+
+ELSEWHERE = ("trojan",)
+"""Metrics whose headline is about something else than memorised labels: see their own tests."""
 
 TRAINING = ("bound", "closeness")
 """Metrics that train a model of their own, whose order of examples goes by position."""
@@ -307,9 +312,10 @@ def _with_batchnorm_on_vectors() -> nn.Module:
 
 def parts_are_disjoint_and_complete(scenario: Scenario) -> None:
     """Every example is in exactly one part, with its own input and label, in the old order."""
-    train = pictures(60)
     for seed in range(3):
-        split = scenario(train, seed)
+        split, train = scenario(pictures(60), seed), pictures(60)
+        if hasattr(scenario, "poison"):
+            train = scenario.poison(train, seed)
         assert len(split.forget) > 0
         assert len(split.retain) > 0
         ids = torch.cat([split.forget.ids, split.retain.ids])
@@ -378,7 +384,7 @@ def trial(unlearned: nn.Module | None = None, *, class_wise: bool = False) -> Tr
     """A trial of the standard case; the retrained model is judged unless another is given."""
     here = standard(class_wise=class_wise)
     model = _retrained(class_wise) if unlearned is None else unlearned
-    return Trial(here.original, model, here.split, here.test, seconds=1.5)
+    return Trial(here.original, model, here.split, here.test, 1.5, attack=Attack(Patch(), 1))
 
 
 def _retrained(class_wise: bool) -> nn.Module:

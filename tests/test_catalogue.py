@@ -38,7 +38,7 @@ def test_every_file_holds_one_frozen_dataclass_with_a_summary(family: str, name:
 
 def test_families_have_what_they_had() -> None:
     assert {"fine_tune", "gradient_ascent", "original", "retrain"} <= set(names("methods"))
-    assert {"class_wise", "items", "random"} <= set(names("scenarios"))
+    assert {"class_wise", "items", "poisoned", "random"} <= set(names("scenarios"))
     assert {"accuracy", "time"} <= set(names("metrics"))
     assert {"cnn", "mlp", "resnet18", "vgg16_bn"} <= set(names("models"))
     assert {"cifar10", "digits", "mnist"} <= set(names("data"))

@@ -20,6 +20,7 @@ from typing import Any
 FAMILIES = {
     "methods": "oblivio.methods",
     "scenarios": "oblivio.scenarios",
+    "triggers": "oblivio.data.triggers",
     "pruners": "oblivio.prune",
     "metrics": "oblivio.metrics",
     "evidence": "oblivio.evidence",
@@ -45,7 +46,7 @@ def names(family: str) -> list[str]:
 
     Example:
         >>> names("scenarios")
-        ['class_wise', 'items', 'random']
+        ['class_wise', 'items', 'poisoned', 'random']
     """
     package = importlib.import_module(FAMILIES[family])
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_")

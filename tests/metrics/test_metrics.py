@@ -31,6 +31,8 @@ def test_law(name: str, law: Callable[[Metric], None]) -> None:
     metric = find("metrics", name)()
     if law is laws.does_not_depend_on_the_order and name in laws.TRAINING:
         pytest.skip("it trains a model, whose order goes by position")
+    if law is laws.points_in_the_right_direction and name in laws.ELSEWHERE:
+        pytest.skip("it is not about memorised labels")
     law(metric)
 
 
