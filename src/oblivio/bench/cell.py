@@ -169,13 +169,26 @@ def run_cell(cell: Cell, store: Store, tell: Listener) -> None:
     if complete(store.read_record(cell.key), cell.experiment):
         tell(Event(task, "done", "done by another process"))
         return
-    tell(Event(task, "start"))
     record: Record = {"key": cell.key, "status": "done", "cell": cell.described}
+    write(record, cell, task, store, tell, lambda: _forget_and_judge(cell, noisy, tell))
+
+
+def write(
+    record: Record,
+    cell: Cell,
+    task: str,
+    store: Store,
+    tell: Listener,
+    work: Callable[[], Record],
+) -> None:
+    """Do what a record is about and write it: done, failed with its traceback, or skipped."""
+    tell(Event(task, "start"))
     try:
         threads = cell.experiment.engine.threads  # NumPy's threads; torch's are set with the data
-        state = seeded(derive(cell.seed, cell.key))
+        noisy = replace(store, warn=lambda text: tell(Event(task, "warning", text)))
+        state = seeded(derive(cell.seed, record["key"]))
         with threadpool_limits(threads), state, collapse_told(noisy):
-            record |= _forget_and_judge(cell, noisy, progress(task, tell))
+            record |= work()
     except NotApplicable as reason:
         record |= {"status": "skipped", "reason": str(reason)}
     except Exception as error:
@@ -189,9 +202,9 @@ def run_cell(cell: Cell, store: Store, tell: Listener) -> None:
     tell(Event(task, record["status"], record.get("reason") or ""))
 
 
-def _forget_and_judge(cell: Cell, store: Store, tell: Callable[..., None]) -> Record:
+def _forget_and_judge(cell: Cell, store: Store, tell: Listener) -> Record:
     source, run = prepare(cell)
-    run = replace(run, tell=tell)
+    run = replace(run, tell=progress(str(cell), tell))
     original = _original(cell, store, source, run)
     split = split_of(cell, source)
     unlearned = run.origin.fresh()  # pyright: ignore[reportOptionalMemberAccess]

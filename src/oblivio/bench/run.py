@@ -1,17 +1,13 @@
-"""What is left of an experiment is done: originals first, then cells, several at once."""
+"""What is left of an experiment is done: originals, cells, evidence; several at once."""
 
 from __future__ import annotations
 
-import queue
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+from oblivio.bench import evidence
 from oblivio.bench.cell import complete, learn, prepare, run_cell, source_of, split_of, starts_dense
 from oblivio.bench.event import Listener
+from oblivio.bench.process import processes
 from oblivio.bench.spec import Cell, Experiment, as_toml
 from oblivio.bench.store import Record, Store
 from oblivio.catalogue import choose
@@ -24,10 +20,22 @@ from oblivio.models import load_weights
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done already, and what is left to do."""
+    """What is done already, and what is left to do.
+
+    Args:
+        done: Cells with a record.
+        left: Cells without one.
+        cases: What is to be repeated with shadow models yet.
+    """
 
     done: list[Cell]
     left: list[Cell]
+    cases: list[evidence.Case]
+
+    @property
+    def total(self) -> int:
+        """How many records are to be made."""
+        return len(self.left) + len(self.cases)
 
 
 def plan(experiment: Experiment, store: Store) -> Plan:
@@ -40,7 +48,7 @@ def plan(experiment: Experiment, store: Store) -> Plan:
     for cell in experiment.cells():
         record = store.read_record(cell.key)
         (done if complete(record, experiment) else left).append(cell)
-    return Plan(done, left)
+    return Plan(done, left, evidence.left(experiment, store.evidence))
 
 
 def run(experiment: Experiment, store: Store, *, jobs: int, tell: Listener) -> list[Record]:
@@ -56,76 +64,22 @@ def run(experiment: Experiment, store: Store, *, jobs: int, tell: Listener) -> l
     Returns:
         The records of all cells of the experiment.
     """
-    write_whole(store.folder / "experiment.toml", as_toml(experiment).encode())
-    left = plan(experiment, store).left
+    keys = [case.key for case in evidence.cases(experiment)]
+    write_whole(store.folder / "experiment.toml", as_toml(experiment, keys).encode())
+    planned = plan(experiment, store)
+    left = planned.left
     originals = {cell.original_key: cell for cell in left}
     dense = {cell.original_key: cell for cell in (c.dense for c in left if starts_dense(c))}
     quiet = Store(store.folder, store.shared)  # processes tell of their warnings as events
-    with _processes(jobs, tell) as at_once:
+    with processes(jobs, tell) as at_once:
         at_once(learn, [(cell, quiet) for cell in dense.values()])
         at_once(learn, [(c, quiet) for key, c in originals.items() if key not in dense])
         at_once(run_cell, [(cell, quiet) for cell in left])
+        casts = {case.cast_key: case for case in planned.cases}
+        at_once(evidence.learn, [(case, quiet.evidence) for case in casts.values()])
+        at_once(evidence.judge, [(case, quiet.evidence) for case in planned.cases])
     found = (quiet.read_record(cell.key) for cell in experiment.cells())
     return [record for record in found if record is not None]
-
-
-@contextmanager
-def _processes(jobs: int, tell: Listener) -> Generator[Callable[..., None]]:
-    """A way to call a function many times: here one after another, or in several processes."""
-    if jobs == 1:
-
-        def one_by_one(function: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
-            for call in calls:
-                function(*call, tell)
-
-        yield one_by_one
-        return
-
-    from multiprocessing import Manager
-
-    from joblib import Parallel, delayed
-
-    with Manager() as manager, Parallel(n_jobs=jobs) as parallel:
-        with _deaf_to_interrupts():
-            parallel(delayed(_start_up)() for _ in range(jobs))
-        events: Any = manager.Queue()
-        ended = threading.Event()
-
-        def listen() -> None:
-            while not ended.is_set() or not events.empty():
-                try:
-                    tell(events.get(timeout=0.1))
-                except queue.Empty:
-                    continue
-
-        listener = threading.Thread(target=listen, daemon=True)
-        listener.start()
-
-        def in_processes(function: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
-            parallel(delayed(function)(*call, events.put) for call in calls)
-
-        try:
-            yield in_processes
-        finally:
-            ended.set()
-            listener.join()
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Generator[None]:
-    """Processes that start in here ignore Ctrl-C: it is for the one that a user talks to."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _start_up() -> None:
-    """Import this module in a new process, which takes its seconds."""
 
 
 def check(experiment: Experiment) -> Source:
@@ -152,6 +106,7 @@ def check(experiment: Experiment) -> Source:
     for scenario in experiment.scenarios:
         split = split_of(next(cell for cell in cells if cell.scenario == scenario), source)
         check_fit(network, split)
+        evidence.check(experiment, split)
     for cell in {cell.seed: cell for cell in cells}.values():
         if experiment.model.get("weights"):
             load_weights(network, str(experiment.model["weights"]).format(seed=cell.seed))

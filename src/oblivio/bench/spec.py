@@ -258,8 +258,12 @@ class Cell:
     @cached_property
     def key(self) -> str:
         """Names the record and the unlearned model's file; metrics play no part in it."""
-        files = _digests(self.scenario.get("file"))
-        return digest([self.origin, self.scenario, self.method, files])
+        return digest([self.origin, self.scenario, self.method, self.files])
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """Fingerprints of the files that the scenario names."""
+        return _digests(self.scenario.get("file"))
 
     @cached_property
     def described(self) -> Table:
@@ -400,7 +404,8 @@ def read(source: str | Path, *, device: str | None = None) -> Experiment:
     if not path.is_file():
         raise FileNotFoundError(f"There is no experiment file {path}.")
     table = _parsed(path)
-    table.pop("keys", None)  # a resolved file may be run again
+    for keys in ("keys", "evidence_keys"):  # a resolved file may be run again
+        table.pop(keys, None)
     # What a file says of the user's own code is looked for beside the file, and where one stands.
     for folder in (str(path.parent.resolve()), str(Path.cwd())):
         if folder not in sys.path:
@@ -423,14 +428,14 @@ def _named(choices: Sequence[Any]) -> list[Any]:
     return [{"name": one} if isinstance(one, str) else one for one in choices]
 
 
-def as_toml(experiment: Experiment) -> str:
-    """The resolved experiment as TOML, with the keys of its cells, by which reports find records.
+def as_toml(experiment: Experiment, evidence_keys: Sequence[str] = ()) -> str:
+    """The resolved experiment as TOML, with the keys of its records, by which reports find them.
 
     Returns:
         The text; what is not set is left out.
     """
     keys = [cell.key for cell in experiment.cells()]
-    return toml({**asdict(experiment), "keys": keys})
+    return toml({**asdict(experiment), "keys": keys, "evidence_keys": list(evidence_keys)})
 
 
 def toml(settings: Mapping[str, Any]) -> str:

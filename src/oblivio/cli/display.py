@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,9 @@ def announce(console: Console, asked: Experiment, plan: Any, folder: Path, jobs:
     console.print(f"[bold]{asked.name}[/] {asked.title}", highlight=False)
     kept = f", {len(plan.done)} are done already" if plan.done else ""
     where = f"{jobs} at once" if jobs > 1 else "one after another"
+    shadows = f" and {len(plan.cases)} with shadow models" if plan.cases else ""
     console.print(
-        f"{len(plan.left)} cells to do{kept}; {where} on {asked.engine.device}; "
+        f"{len(plan.left)} cells{shadows} to do{kept}; {where} on {asked.engine.device}; "
         f"results in [bold]{folder}[/]",
         highlight=False,
     )
@@ -75,7 +76,7 @@ class Display:
         bar = self.bars.pop(event.task, None)
         if bar is not None:
             self.progress.remove_task(bar)
-        if event.task.startswith("original · "):
+        if event.task.startswith(("original · ", "shadow models · ")):
             return  # if it failed, its cells say so
         self.finished += 1
         self.progress.update(self.whole, completed=self.finished)
@@ -99,14 +100,23 @@ def print_cells(console: Console, asked: Experiment, plan: Any) -> None:
         table.add_row(cell.key, cell.scenario["name"], cell.method["name"], original, state)
     console.print(f"[bold]{asked.name}[/] {asked.title}", highlight=False)
     console.print(table)
-    console.print(f"{len(plan.done)} done, {len(plan.left)} left")
+    shadows = f"; {len(plan.cases)} left with shadow models" if plan.cases else ""
+    console.print(f"{len(plan.done)} done, {len(plan.left)} left{shadows}")
 
 
-def tell(console: Console, folder: Path, records: list[Record], settings: dict[str, Any]) -> None:
+def tell(
+    console: Console,
+    folder: Path,
+    records: list[Record],
+    settings: dict[str, Any],
+    proofs: Sequence[Record] = (),
+) -> None:
     """Print the results, and write the report into the folder."""
+    from oblivio.report.evidence_table import print_evidence
     from oblivio.report.page import write_page
     from oblivio.report.table import print_table
 
     print_table(records, console)
-    page = write_page(folder, records, settings)
+    print_evidence(proofs, console)
+    page = write_page(folder, records, settings, proofs=proofs)
     console.print(f"report: [bold]{page}[/]", highlight=False)

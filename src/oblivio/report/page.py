@@ -17,6 +17,7 @@ from oblivio.bench.sweep import scenes
 from oblivio.core import Score
 from oblivio.files import write_whole
 from oblivio.report import plot, words
+from oblivio.report.evidence import evidence_parts
 from oblivio.report.listing import finite, listing, provenance
 from oblivio.report.scene import scene_parts
 from oblivio.report.section import Sheet
@@ -52,6 +53,7 @@ def write_page(
     records: Iterable[Record],
     experiment: Mapping[str, Any],
     scores: Mapping[str, Score] | None = None,
+    proofs: Sequence[Record] = (),
 ) -> Path:
     """Write `report.html`: one file that needs no network, whole or not at all.
 
@@ -60,12 +62,13 @@ def write_page(
         records: The experiment's records.
         experiment: Its resolved settings.
         scores: What the numbers mean; None asks the catalogue's metrics.
+        proofs: The records of its shadow models.
 
     Returns:
         The page's path.
     """
     path = folder / "report.html"
-    write_whole(path, page(list(records), experiment, scores).encode())
+    write_whole(path, page(list(records), experiment, scores, list(proofs)).encode())
     return path
 
 
@@ -73,6 +76,7 @@ def page(
     records: Sequence[Record],
     experiment: Mapping[str, Any],
     scores: Mapping[str, Score] | None = None,
+    proofs: Sequence[Record] = (),
 ) -> str:
     """The page as text.
 
@@ -84,7 +88,7 @@ def page(
     for shown in _SPARER:
         listed = listing(records, exhibits=shown.exhibits, details=shown.details)
         if shown == _SPARER[-1] or sum(len(record["json"]) for record in listed) < _ROOM / 2:
-            text = _rendered(records, experiment, results, shown, listed)
+            text = _rendered(records, experiment, results, shown, listed, proofs)
             if len(text.encode()) < _ROOM:
                 break
     return text
@@ -96,6 +100,7 @@ def _rendered(
     results: Results,
     shown: Shown,
     listed: Sequence[Mapping[str, Any]],
+    proofs: Sequence[Record],
 ) -> str:
     """The page, with as much as is asked for."""
     sheet = Sheet(results, plot.colours(results), plots=shown.plots, details=shown.details)
@@ -119,6 +124,7 @@ def _rendered(
             about=str(experiment.get("about") or "").strip(),
             opening=opening(records, results),
             scenes=parts,
+            evidence=evidence_parts(proofs, sheet),
             results=results,
             direction=words.direction,
             settings=toml(experiment),

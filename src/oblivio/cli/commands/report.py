@@ -44,4 +44,5 @@ def _report_one(console: Console, folder: Path) -> None:
             f"{len(found) - len(records)} records of other settings lie in {folder} too; "
             f"they are left out."
         )
-    tell(console, folder, records, asked)
+    proofs = [store.evidence.read_record(key) for key in asked.pop("evidence_keys", [])]
+    tell(console, folder, records, asked, [record for record in proofs if record is not None])

@@ -75,6 +75,7 @@ def _run_one(
     """
     from dataclasses import asdict
 
+    from oblivio.bench import evidence
     from oblivio.bench import run as bench
     from oblivio.bench.store import Store
 
@@ -84,12 +85,14 @@ def _run_one(
         print_cells(console, asked, plan)
         return False
     store.create()
-    if plan.left:
+    if asked.evidence.models:
+        store.evidence.create()
+    if plan.total:
         bench.check(asked)
         jobs = jobs or _jobs(asked)
         announce(console, asked, plan, folder, jobs)
         try:
-            with Display(console, len(plan.left)) as hear:
+            with Display(console, plan.total) as hear:
                 records = bench.run(asked, store, jobs=jobs, tell=hear)
         except KeyboardInterrupt:
             say("Stopped. What is done is kept: the same command goes on from there.", "yellow")
@@ -97,8 +100,9 @@ def _run_one(
     else:
         console.print(f"Nothing to do: all {len(plan.done)} cells of {asked.name} are done.")
         records = [r for cell in plan.done if (r := store.read_record(cell.key))]
-    tell(console, folder, records, asdict(asked))
-    return any(record["status"] == "failed" for record in records)
+    proofs = evidence.records(asked, store.evidence)
+    tell(console, folder, records, asdict(asked), proofs)
+    return any(record["status"] == "failed" for record in (*records, *proofs))
 
 
 def _jobs(experiment: Experiment) -> int:
