@@ -29,13 +29,13 @@ from oblivio.data.attack import Attack
 from oblivio.data.triggers.patch import Patch
 from worlds import Case, case, pictures
 
-EXACT = ("Retrain",)
+EXACT = ("Retrain", "RetrainAgain")
 """Methods whose result owes nothing to the weights that come in."""
 
 ELSEWHERE = ("trojan",)
 """Metrics whose headline is about something else than memorised labels: see their own tests."""
 
-TRAINING = ("bound", "closeness")
+TRAINING = ("bound", "closeness", "tow")
 """Metrics that train a model of their own, whose order of examples goes by position."""
 
 

@@ -246,7 +246,7 @@ def test_zeros_stay_zero_whatever_forgets(name: str, network: str) -> None:
     laws.assert_same(before, laws.snapshot(original))
     old, new = Mask.of(original), Mask.of(outcome.model)
     assert old.total - old.kept >= round(0.7 * old.total)
-    if name == "retrain":  # it finds a mask of its own
+    if name.startswith("retrain"):  # it finds a mask of its own
         assert new.kept == old.kept
         return
     for layer, keep in old.keep.items():
