@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from oblivio.core import Data, Origin, Run, Split
 from oblivio.data.arrays import Arrays
 from oblivio.models import factory
+from oblivio.shadow import Answers, Design, Shadows
 from oblivio.train import Recipe, fit
 
 
@@ -300,3 +301,48 @@ def fit_small(run: Run, n: int, batch_size: int, epochs: int) -> nn.Module:
     data = pictures(n, 3, (5,), dtype=torch.float64)
     recipe = Recipe(epochs=epochs, lr=0.2, batch_size=batch_size, schedule="cosine")
     return fit(model, data, recipe, run)
+
+
+def crowd(
+    models: int = 8,
+    *,
+    forget: int = 5,
+    retain: int = 4,
+    test: int = 6,
+    design: Design = "fixed",
+    shift: float = 0.0,
+    ceiling: float = 2.0,
+    seed: int = 0,
+) -> Shadows:
+    """Shadow models that never were: margins of standard normals, each point around its own mean.
+
+    On points of D_f the unlearned models' margins are higher by `shift`, where the shadow saw the
+    point, and the originals' by `ceiling`. So the best attack on one score of either kind, with
+    equal odds, is right in Φ(shift / 2) of cases.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    points = forget + retain + test
+    middle = 3 * torch.randn(points, generator=draw, dtype=torch.float64)
+    seen = torch.ones(models, points, dtype=torch.bool)
+    if design == "halves":
+        half = torch.rand(models // 2, points, generator=draw) < 0.5
+        seen = torch.stack([half, ~half], 1).flatten(0, 1)
+    seen[:, forget + retain :] = False
+
+    def said(higher: float) -> Answers:
+        noise = torch.randn(models, points, generator=draw, dtype=torch.float64)
+        margins = middle + noise
+        margins[:, :forget] += higher * seen[:, :forget]
+        return Answers(margins, margins > 0)
+
+    return Shadows(
+        design,
+        torch.arange(points),
+        torch.arange(points) % 3,
+        (forget, retain, test),
+        seen,
+        original=said(ceiling),
+        unlearned=said(shift),
+        retrained=said(0.0),
+        again=said(0.0),
+    )
