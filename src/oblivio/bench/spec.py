@@ -125,6 +125,7 @@ class Experiment:
         seeds: How many, or which. A seed fixes weights, split, order and unlearning.
         engine: What computes.
         keep: Which models stay on disk: all, or only the originals.
+        tune: Where to search instead of in a method's own space, by the method's name.
     """
 
     data: Table
@@ -141,6 +142,7 @@ class Experiment:
     seeds: int | tuple[int, ...] = 5
     engine: Engine = field(default_factory=Engine)
     keep: Literal["all", "originals"] = "all"
+    tune: Table = field(default_factory=dict)
 
     def resolved(self, folder: Path = Path()) -> Experiment:
         """The same experiment with every default written out, and every name and field checked.
