@@ -121,8 +121,8 @@ def estimate(
         values = {name: Ranged(float(found[name]), None, None) for name in names}
     else:
         variance = sum((len(v) - 1) * v.var(axis=0) for v in left.values())
-        fewest = min(len(v) for v in left.values())
-        half = student.ppf(0.975, fewest - 1) * np.sqrt(variance)
+        groups = max(len(v) for v in left.values())
+        half = student.ppf(0.975, groups - 1) * np.sqrt(variance)
         values = {
             name: Ranged(float(found[name]), float(found[name] - h), float(found[name] + h))
             for name, h in zip(names, half, strict=True)
@@ -143,11 +143,19 @@ def _strata(shadows: Shadows) -> list[Positions]:
 
 
 def _without(strata: Sequence[Positions], groups: int, seed: int) -> list[Tensor]:
-    """What is left of rows of positions without each of G groups, drawn within each stratum."""
-    groups = min(groups, *(len(rows) for rows in strata))
+    """What is left of rows of positions without each of G groups, drawn within each stratum.
+
+    A row that is alone in its stratum always stays: without it there is nothing to measure.
+    """
+    groups = min(groups, max(map(len, strata)))
+    if groups < 2:
+        return [torch.cat([rows.flatten() for rows in strata])]
     draw = torch.Generator().manual_seed(derive(seed, "groups"))
-    # dealt like cards: every group has as many of each stratum as another, or one more
-    dealt = [torch.randperm(len(rows), generator=draw) % groups for rows in strata]
+    # dealt like cards: every group has as many of a stratum as another, or one more
+    dealt = [
+        torch.randperm(len(rows), generator=draw) % groups if len(rows) > 1 else torch.tensor([-1])
+        for rows in strata
+    ]
     return [
         torch.cat([rows[of != group].flatten() for rows, of in zip(strata, dealt, strict=True)])
         for group in range(groups)
