@@ -6,15 +6,16 @@ import gc
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from oblivio.core import Data, Origin, Run, Split
+from oblivio.core import Data, Origin, Run, Score, Split
 from oblivio.data.arrays import Arrays
 from oblivio.models import factory
-from oblivio.shadow import Answers, Design, Shadows
+from oblivio.shadow import RATES, Answers, Design, Shadows, TooFew
 from oblivio.train import Recipe, fit
 
 
@@ -346,3 +347,30 @@ def crowd(
         retrained=said(0.0),
         again=said(0.0),
     )
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How much higher the unlearned models' margins are than the retrained ones', on D_f."""
+
+    design: ClassVar[str] = "fixed"
+    scores: ClassVar = {"shift": Score("shift", "", "retrain", "mean difference of margins")}
+    least: int = 2
+
+    def __call__(self, shadows):
+        if len(shadows) < self.least:
+            raise TooFew(f"There are {len(shadows)} shadow models; it takes {self.least}.")
+        unlearned, retrained = shadows.versus()
+        difference = unlearned - retrained
+        return {
+            "shift": float(difference.mean()),
+            "roc": [min(1.0, rate * (2 + difference.mean().item())) for rate in RATES],
+            "per_point": difference.mean(0).tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class HalfShift(Shift):
+    """The same on complementary halves."""
+
+    design: ClassVar[str] = "halves"

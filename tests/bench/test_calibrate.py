@@ -1,36 +1,14 @@
 """Nulls, ceilings and intervals: right on crowds whose truth is known."""
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from oblivio.bench.calibrate import estimate, scale
-from oblivio.core import Score
 from oblivio.shadow import RATES, TooFew
-from worlds import crowd
-
-
-@dataclass(frozen=True)
-class Shift:
-    """How much higher the unlearned models' margins are than the retrained ones', on D_f."""
-
-    design: ClassVar[str] = "fixed"
-    scores: ClassVar = {"shift": Score("shift", "", "retrain", "mean difference of margins")}
-    least: int = 2
-
-    def __call__(self, shadows):
-        if len(shadows) < self.least:
-            raise TooFew(f"There are {len(shadows)} shadow models; it takes {self.least}.")
-        unlearned, retrained = shadows.versus()
-        difference = unlearned - retrained
-        return {
-            "shift": float(difference.mean()),
-            "roc": [min(1.0, rate * (2 + difference.mean().item())) for rate in RATES],
-            "per_point": difference.mean(0).tolist(),
-        }
+from worlds import Shift, crowd
 
 
 @pytest.mark.parametrize("design", ["fixed", "halves"])
