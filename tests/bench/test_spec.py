@@ -145,3 +145,31 @@ def test_mistakes_are_one_sentence(tmp_path, text, said):
 def test_unknown_experiment_names_the_near_ones():
     with pytest.raises(ValueError, match="Did you mean digits"):
         read("digit")
+
+
+@pytest.mark.parametrize(
+    ("same", "originals", "splits"),
+    [((), 3, 3), (("split",), 3, 1), (("training",), 1, 3), (("training", "split"), 1, 1)],
+)
+def test_training_split_and_unlearning_have_seeds_of_their_own(same, originals, splits):
+    from oblivio.bench.cell import split_of
+    from oblivio.data.source import load
+
+    resolved = replace(TINY, seeds=3, same=same).resolved()
+    cells = [c for c in resolved.cells() if c.method["name"] == "original"]
+    source = load(resolved.data)
+    assert [cell.described["seed"] for cell in cells] == [0, 1, 2]
+    assert len({cell.key for cell in cells}) == 3
+    assert len({cell.original_key for cell in cells}) == originals
+    assert len({split_of(cell, source).digest for cell in cells}) == splits
+
+
+def test_where_nothing_differs_there_is_one_cell():
+    resolved = replace(TINY, seeds=3, same=("training", "split", "unlearning")).resolved()
+    assert len(resolved.cells()) == len(replace(TINY, seeds=1).resolved().cells())
+
+
+def test_an_unknown_chance_is_refused(tmp_path):
+    path = written(tmp_path, 'same = ["luck"]\n' + BASE)
+    with pytest.raises(ValueError, match="same"):
+        read(path)

@@ -78,11 +78,11 @@ def prepare(cell: Cell) -> tuple[Source, Run]:
     # Without validation the recipe itself trains, so that many models can be trained at once.
     recipe, held_out = experiment.train, source.validation
     train = recipe if held_out is None else Training(recipe, held_out)
-    origin = Origin(factory(spec, source.shape, source.classes), train, cell.seed)
+    origin = Origin(factory(spec, source.shape, source.classes), train, cell.seed_of("training"))
     run = Run.on(
         engine.device,
         precision=engine.precision,
-        seed=cell.seed,
+        seed=cell.seed_of("unlearning"),
         origin=origin,
         channels_last=engine.channels_last,
         compile=engine.compile,
@@ -120,9 +120,8 @@ def _original(cell: Cell, store: Store, source: Source, run: Run) -> nn.Module:
     """The original as it stands on disk; made first if it is not there."""
     assert run.origin is not None
     model, origin = run.origin.fresh(), run.origin
-    given = cell.experiment.model.get("weights")
-    if given and cell.pruner is None:
-        return load_weights(model, str(given).format(seed=cell.seed)).eval()
+    if cell.weights and cell.pruner is None:
+        return load_weights(model, cell.weights).eval()
     if store.read_model(cell.original_key, model) is None:
         store.forget_beside(cell.original_key)
         if cell.pruner is not None:
@@ -143,7 +142,7 @@ def _beforehand(cell: Cell, store: Store, original: nn.Module, train: Data, run:
         if prepare is None:
             continue
         try:
-            with seeded(derive(cell.seed, "prepare", canonical(spec))):
+            with seeded(derive(cell.seed_of("training"), "prepare", canonical(spec))):
                 prepare(original, train, run)
         except Exception as error:
             store.warn(f"{spec['name']} cannot prepare: {sentence(error)}")
@@ -252,7 +251,7 @@ def _forget_and_judge(cell: Cell, store: Store, tell: Listener) -> Record:
 def split_of(cell: Cell, source: Source) -> Split:
     """What a cell forgets: from a seed that does not depend on the method."""
     scenario = choose("scenarios", cell.scenario)
-    return scenario(source.train, derive(cell.seed, "split", *cell.split_axes))
+    return scenario(source.train, derive(cell.seed_of("split"), "split", *cell.split_axes))
 
 
 def trained_on(cell: Cell, source: Source) -> Data:
@@ -260,4 +259,4 @@ def trained_on(cell: Cell, source: Source) -> Data:
     if not cell.poisons:
         return source.train
     scenario = choose("scenarios", cell.scenario)
-    return scenario.poison(source.train, derive(cell.seed, "split", *cell.split_axes))
+    return scenario.poison(source.train, derive(cell.seed_of("split"), "split", *cell.split_axes))

@@ -52,7 +52,9 @@ class Case:
     @cached_property
     def cast_key(self) -> str:
         """Names the originals and retrained models, which all methods share."""
-        return digest([self.cell.origin, self.cell.scenario, self.cell.files, self.about])
+        return digest(
+            [self.cell.origin, self.cell.scenario, self.cell.files, *self.cell.apart, self.about]
+        )
 
     @cached_property
     def key(self) -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from oblivio.bench import evidence
 from oblivio.bench.cell import complete, learn, prepare, run_cell, source_of, split_of, starts_dense
 from oblivio.bench.event import Listener
-from oblivio.bench.process import processes
+from oblivio.bench.process import AtOnce, processes
 from oblivio.bench.spec import Cell, Experiment, as_toml
 from oblivio.bench.store import Record, Store
-from oblivio.catalogue import choose
+from oblivio.catalogue import choose, unknown
 from oblivio.core import check_fit
 from oblivio.data.source import Source
 from oblivio.files import write_whole
 from oblivio.mask import prunable
 from oblivio.models import load_weights
+
+ENGINES = ("local", "ray")
+"""Where calls are made: in processes of this machine, or on the machines of a Ray cluster."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ def plan(experiment: Experiment, store: Store) -> Plan:
     return Plan(done, left, evidence.left(experiment, store.evidence))
 
 
-def run(experiment: Experiment, store: Store, *, jobs: int, tell: Listener) -> list[Record]:
+def run(
+    experiment: Experiment, store: Store, *, jobs: int, tell: Listener, engine: str = "local"
+) -> list[Record]:
     """Do what is left of an experiment.
 
     Args:
@@ -60,6 +66,7 @@ def run(experiment: Experiment, store: Store, *, jobs: int, tell: Listener) -> l
         jobs: How many cells run at once, each in a process of its own; the numbers do not depend on
             it.
         tell: Hears of everything that happens.
+        engine: "local", in processes of this machine, or "ray", on the machines of a cluster.
 
     Returns:
         The records of all cells of the experiment.
@@ -70,8 +77,9 @@ def run(experiment: Experiment, store: Store, *, jobs: int, tell: Listener) -> l
     left = planned.left
     originals = {cell.original_key: cell for cell in left}
     dense = {cell.original_key: cell for cell in (c.dense for c in left if starts_dense(c))}
-    quiet = Store(store.folder, store.shared)  # processes tell of their warnings as events
-    with processes(jobs, tell) as at_once:
+    # Processes tell of their warnings as events, and may stand in another folder.
+    quiet = Store(store.folder.absolute(), store.shared and store.shared.absolute())
+    with _engine(engine, jobs, tell, experiment, quiet) as at_once:
         at_once(learn, [(cell, quiet) for cell in dense.values()])
         at_once(learn, [(c, quiet) for key, c in originals.items() if key not in dense])
         at_once(run_cell, [(cell, quiet) for cell in left])
@@ -80,6 +88,25 @@ def run(experiment: Experiment, store: Store, *, jobs: int, tell: Listener) -> l
         at_once(evidence.judge, [(case, quiet.evidence) for case in planned.cases])
     found = (quiet.read_record(cell.key) for cell in experiment.cells())
     return [record for record in found if record is not None]
+
+
+def _engine(
+    name: str, jobs: int, tell: Listener, experiment: Experiment, store: Store
+) -> AbstractContextManager[AtOnce]:
+    """What calls at once.
+
+    Raises:
+        ValueError: If there is no such engine, or Ray is not installed.
+    """
+    if name == "local":
+        return processes(jobs, tell)
+    if name == "ray":
+        from oblivio.bench.cluster import cluster
+
+        stores = [store, store.evidence] if experiment.evidence.models else [store]
+        folders = [store.models, *(one.folder / one.kind for one in stores)]
+        return cluster(jobs, tell, experiment.engine, folders)
+    raise ValueError(unknown("engine", name, ENGINES))
 
 
 def check(experiment: Experiment) -> Source:
@@ -108,6 +135,6 @@ def check(experiment: Experiment) -> Source:
         check_fit(network, split)
         evidence.check(experiment, split)
     for cell in {cell.seed: cell for cell in cells}.values():
-        if experiment.model.get("weights"):
-            load_weights(network, str(experiment.model["weights"]).format(seed=cell.seed))
+        if cell.weights:
+            load_weights(network, cell.weights)
     return source

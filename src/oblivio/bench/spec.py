@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import oblivio
 from oblivio.catalogue import build, choose, find, names, settings_of, unknown
@@ -22,6 +22,9 @@ else:
 
 Table = dict[str, Any]
 """A TOML table: `name`, and the settings of what is named."""
+
+Chance = Literal["training", "split", "unlearning"]
+"""What chance plays a part in; each has a seed of its own."""
 
 ALWAYS = ("original", "retrain")
 """The methods that stand in every table: what not forgetting scores, and what is aimed at."""
@@ -122,7 +125,10 @@ class Experiment:
         methods: How to forget; `original` and `retrain` are always there.
         metrics: What to measure; unless some are named, all that have not to be asked for.
         evidence: How many shadow models repeat the requests, and what is read off them.
-        seeds: How many, or which. A seed fixes weights, split, order and unlearning.
+        seeds: How many, or which. From each derive, apart from each other, a seed of training
+            (weights and order), one of the split, and one of unlearning.
+        same: Which of the three take the first seed in every repetition, so that intervals cover
+            the chance in the others only.
         engine: What computes.
         keep: Which models stay on disk: all, or only the originals.
         tune: Where to search instead of in a method's own space, by the method's name.
@@ -140,6 +146,7 @@ class Experiment:
     metrics: tuple[Table, ...] = ()
     evidence: Evidence = Evidence()
     seeds: int | tuple[int, ...] = 5
+    same: tuple[Chance, ...] = ()
     engine: Engine = field(default_factory=Engine)
     keep: Literal["all", "originals"] = "all"
     tune: Table = field(default_factory=dict)
@@ -221,6 +228,12 @@ class Cell:
     seed: int
     pruner: Table | None = None
 
+    def seed_of(self, chance: Chance) -> int:
+        """The seed of training, of the split, or of unlearning."""
+        seeds = self.experiment.seeds
+        first = seeds[0] if isinstance(seeds, tuple) else 0
+        return first if chance in self.experiment.same else self.seed
+
     @cached_property
     def dense(self) -> Cell:
         """The same without pruning."""
@@ -243,9 +256,15 @@ class Cell:
             "model": e.model,
             "train": settings_of(e.train),
             "engine": asdict(e.engine),
-            "seed": self.seed,
-            "files": _digests(str(e.model.get("weights", "")).format(seed=self.seed)),
+            "seed": self.seed_of("training"),
+            "files": _digests(self.weights),
         }
+
+    @property
+    def weights(self) -> str:
+        """The file of the original's weights, if one is given; else nothing."""
+        given = str(self.experiment.model.get("weights", ""))
+        return given.format(seed=self.seed_of("training"))
 
     @cached_property
     def original_key(self) -> str:
@@ -255,12 +274,18 @@ class Cell:
     @cached_property
     def split_axes(self) -> tuple[str, str, int]:
         """What the split's seed derives from: never from the method."""
-        return (canonical(self.experiment.data), canonical(self.scenario), self.seed)
+        return (canonical(self.experiment.data), canonical(self.scenario), self.seed_of("split"))
 
     @cached_property
     def key(self) -> str:
         """Names the record and the unlearned model's file; metrics play no part in it."""
-        return digest([self.origin, self.scenario, self.method, self.files])
+        return digest([self.origin, self.scenario, self.method, self.files, *self.apart])
+
+    @cached_property
+    def apart(self) -> list[Table]:
+        """The seeds, where they are not all one and the same."""
+        seeds = {chance: self.seed_of(chance) for chance in get_args(Chance)}
+        return [seeds] if self.experiment.same else []
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -273,6 +298,8 @@ class Cell:
         return {
             "experiment": self.experiment.name,
             **{k: v for k, v in self.origin.items() if k not in ("files", "poisoned")},
+            "seed": self.seed,
+            **({"same": list(self.experiment.same)} if self.experiment.same else {}),
             "scenario": self.scenario,
             "method": self.method,
         }
