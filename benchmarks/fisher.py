@@ -1,10 +1,10 @@
 """The Fisher diagonal over a set against one plain forward and backward pass over the same set.
 
 On one thread, in batches of 128. The plain pass is timed in the model's own layout, as a user would
-write it, and with channels last, which is what the diagonal itself computes in. Which way each parameter goes is found out once, by means of
-two examples; a pass over two alone tells what that costs, which is taken off and stated beside the
-ratio. Everything is timed in turns, in seconds of the processor, since the machine may be shared;
-what counts is the median of the turns' ratios.
+write it, and with channels last, which is what the diagonal itself computes in. Which way each
+parameter goes is found out once, by means of two examples; a pass over two alone tells what that
+costs, which is taken off and stated beside the ratio. Everything is timed in turns, in seconds of
+the processor, since the machine may be shared; what counts is the median of the turns' ratios.
 
 Others for comparison: BackPACK's SumGradSquared (Dangel, Kunstner and Hennig 2020), the squares of
 Opacus' gradients of single examples (Yousefpour et al. 2021), `vmap` of `grad` in chunks of 32, and
