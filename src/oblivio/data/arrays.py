@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +25,14 @@ class Augment:
 
     crop: int = 0
     flip: bool = False
+
+
+class Drawn(NamedTuple):
+    """The random numbers of one pass, by position; None where nothing is drawn."""
+
+    order: Int64[Tensor, " n"] | None
+    shifts: Int64[Tensor, "n 2"] | None
+    flips: Bool[Tensor, " n"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,27 +147,45 @@ class Arrays:
         All of a pass's random numbers are drawn on the CPU before its first batch, so that they
         depend neither on the device, nor on the batch size, nor on the number of processes.
         """
-        n, device = len(self), self.inputs.device
-        crop = self.augment.crop if augment else 0
+        device, drawn = self.inputs.device, self.draw(shuffle, augment=augment)
+        labels = self.labels.to(device)
+        shifts, flips = (None if numbers is None else numbers.to(device) for numbers in drawn[1:])
+        for rows, share in batch_positions(len(self), size, part):
+            if drawn.order is not None:
+                rows = drawn.order[rows]
+            own = rows.to(device, non_blocking=True)
+            x = self.made(
+                self.inputs[own],
+                None if shifts is None else shifts[own],
+                None if flips is None else flips[own],
+            )
+            yield Batch(x, labels[own], share)
+
+    def draw(self, shuffle: int | None, *, augment: bool) -> Drawn:
+        """All random numbers of a pass with this seed, drawn on the CPU; None draws none."""
+        n, crop = len(self), self.augment.crop if augment else 0
         order = shifts = flips = None
         if shuffle is not None:
             draw = torch.Generator().manual_seed(shuffle)
             order = torch.randperm(n, generator=draw)
             if crop:
-                shifts = torch.randint(2 * crop + 1, (n, 2), generator=draw).to(device)
+                shifts = torch.randint(2 * crop + 1, (n, 2), generator=draw)
             if augment and self.augment.flip:
-                flips = (torch.rand(n, generator=draw) < 0.5).to(device)
-        labels = self.labels.to(device)
-        for rows, share in batch_positions(n, size, part):
-            if order is not None:
-                rows = order[rows]
-            own = rows.to(device, non_blocking=True)
-            x = self.inputs[own]
-            if shifts is not None:
-                x = shifted(x, shifts[own], crop)
-            if flips is not None:
-                x = torch.where(flips[own].view(-1, 1, 1, 1), x.flip(-1), x)
-            yield Batch(self._ready(x), labels[own], share)
+                flips = torch.rand(n, generator=draw) < 0.5
+        return Drawn(order, shifts, flips)
+
+    def made(
+        self,
+        x: Shaped[Tensor, "b ..."],
+        shifts: Int64[Tensor, "b 2"] | None,
+        flips: Bool[Tensor, " b"] | None,
+    ) -> Shaped[Tensor, "b ..."]:
+        """Raw inputs as a network takes them: augmented by these numbers, if any, then scaled."""
+        if shifts is not None:
+            x = shifted(x, shifts, self.augment.crop)
+        if flips is not None:
+            x = torch.where(flips.view(-1, 1, 1, 1), x.flip(-1), x)
+        return self._ready(x)
 
     def _ready(self, x: Tensor) -> Tensor:
         """Scale bytes to [0, 1] and normalise: one multiplication and one addition per channel."""

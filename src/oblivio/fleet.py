@@ -1,1 +1,0 @@
-"""Many small models trained at once: stacked weights, one step for all."""
