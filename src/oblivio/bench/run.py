@@ -93,20 +93,27 @@ def run(
 def _engine(
     name: str, jobs: int, tell: Listener, experiment: Experiment, store: Store
 ) -> AbstractContextManager[AtOnce]:
-    """What calls at once.
-
-    Raises:
-        ValueError: If there is no such engine, or Ray is not installed.
-    """
+    """What calls at once: a context, in which processes or a connection to a cluster live."""
+    check_engine(name)
     if name == "local":
         return processes(jobs, tell)
-    if name == "ray":
-        from oblivio.bench.cluster import cluster
+    from oblivio.bench.cluster import cluster
 
-        stores = [store, store.evidence] if experiment.evidence.models else [store]
-        folders = [store.models, *(one.folder / one.kind for one in stores)]
-        return cluster(jobs, tell, experiment.engine, folders)
-    raise ValueError(unknown("engine", name, ENGINES))
+    stores = [store, store.evidence] if experiment.evidence.models else [store]
+    folders = [store.models, *(one.folder / one.kind for one in stores)]
+    return cluster(jobs, tell, experiment.engine, folders)
+
+
+def check_engine(name: str) -> None:
+    """See that there is such an engine.
+
+    Raises:
+        ValueError: If there is none, or it is not installed.
+    """
+    if name not in ENGINES:
+        raise ValueError(unknown("engine", name, ENGINES))
+    if name == "ray":
+        import oblivio.bench.cluster  # ruff: ignore[unused-import]
 
 
 def check(experiment: Experiment) -> Source:

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from oblivio.bench.store import Record
 
 
-def announce(console: Console, asked: Experiment, plan: Any, folder: Path, jobs: int) -> None:
+def announce(
+    console: Console, asked: Experiment, plan: Any, folder: Path, jobs: int, engine: str = "local"
+) -> None:
     """Say what is going to be done, where, and how much of it at once."""
     console.print(f"[bold]{asked.name}[/] {asked.title}", highlight=False)
     kept = f", {len(plan.done)} are done already" if plan.done else ""
-    where = f"{jobs} at once" if jobs > 1 else "one after another"
+    where = {0: "as many at once as fit", 1: "one after another"}.get(jobs, f"{jobs} at once")
+    where += " on a Ray cluster" if engine == "ray" else ""
     shadows = f" and {len(plan.cases)} with shadow models" if plan.cases else ""
     console.print(
         f"{len(plan.left)} cells{shadows} to do{kept}; {where} on {asked.engine.device}; "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from oblivio.cli.display import Display, announce, print_cells, tell
-from oblivio.cli.option import DataFolder, Device, look_for_data_in
+from oblivio.cli.option import DataFolder, Device, Engine, Jobs, look_for_data_in, usual_jobs
 from oblivio.cli.say import say
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ def command(
     ] = None,
     data: DataFolder = None,
     device: Device = None,
-    jobs: Annotated[
-        int, typer.Option(min=0, help="Cells that run at once; 0 is as many as the CPU bears.")
-    ] = 0,
+    jobs: Jobs = 0,
+    engine: Engine = "local",
     dry: Annotated[bool, typer.Option("--dry", help="Only list the cells: done, left.")] = False,
 ) -> None:
     """Train, forget, judge beside retraining, and write a report.
@@ -42,7 +41,9 @@ def command(
 
     look_for_data_in(data)
     from oblivio.bench import spec
+    from oblivio.bench.run import check_engine
 
+    check_engine(engine)
     console = Console()
     members = spec.members(experiment)
     asked = [spec.read(member, device=device) for member in members]
@@ -50,7 +51,7 @@ def command(
     failed = False
     for one in asked:
         folder, shared = _folders(one.name, experiment if several else None, out)
-        failed |= _run_one(console, one, folder, shared, jobs, dry)
+        failed |= _run_one(console, one, folder, shared, jobs, engine, dry)
     if failed:
         raise typer.Exit(1)
 
@@ -66,7 +67,13 @@ def _folders(name: str, suite: str | None, out: Path | None) -> tuple[Path, Path
 
 
 def _run_one(
-    console: Console, asked: Experiment, folder: Path, shared: Path | None, jobs: int, dry: bool
+    console: Console,
+    asked: Experiment,
+    folder: Path,
+    shared: Path | None,
+    jobs: int,
+    engine: str,
+    dry: bool,
 ) -> bool:
     """Run one experiment and tell of it.
 
@@ -89,11 +96,12 @@ def _run_one(
         store.evidence.create()
     if plan.total:
         bench.check(asked)
-        jobs = jobs or _jobs(asked)
-        announce(console, asked, plan, folder, jobs)
+        if engine == "local":
+            jobs = jobs or usual_jobs(asked)
+        announce(console, asked, plan, folder, jobs, engine)
         try:
             with Display(console, plan.total) as hear:
-                records = bench.run(asked, store, jobs=jobs, tell=hear)
+                records = bench.run(asked, store, jobs=jobs, tell=hear, engine=engine)
         except KeyboardInterrupt:
             say("Stopped. What is done is kept: the same command goes on from there.", "yellow")
             raise typer.Exit(130) from None
@@ -103,12 +111,3 @@ def _run_one(
     proofs = evidence.records(asked, store.evidence)
     tell(console, folder, records, asdict(asked), proofs)
     return any(record["status"] == "failed" for record in (*records, *proofs))
-
-
-def _jobs(experiment: Experiment) -> int:
-    """As many cells at once as there are cores for; one on a GPU."""
-    from joblib import cpu_count
-
-    if experiment.engine.device != "cpu":
-        return 1
-    return max(1, cpu_count() // experiment.engine.threads)
