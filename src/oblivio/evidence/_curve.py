@@ -1,0 +1,79 @@
+"""How well scores tell positives from negatives: the ROC curve and its area, ties counted fairly.
+
+All functions take one attack or many: the last dimension counts scores, those before it attacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+ROUNDING = 1e-9
+
+
+def share_below(
+    scores: Float64[Tensor, "*attacks p"], negatives: Float64[Tensor, "*attacks n"]
+) -> Float64[Tensor, "*attacks p"]:
+    """The share of negatives below each score; of those that equal it, half.
+
+    Returns:
+        From 0 to 1; the mean over positives is the area under the ROC curve (Mann and Whitney).
+
+    Example:
+        >>> negatives = torch.tensor([1.0, 2.0, 2.0, 3.0], dtype=torch.float64)
+        >>> share_below(torch.tensor([2.0, 9.0], dtype=torch.float64), negatives).tolist()
+        [0.5, 1.0]
+    """
+    order = negatives.sort(-1).values.contiguous()
+    scores = scores.contiguous()
+    below = torch.searchsorted(order, scores) + torch.searchsorted(order, scores, right=True)
+    return below.double() / (2 * negatives.shape[-1])
+
+
+def true_positives(
+    positives: Float64[Tensor, "*attacks p"],
+    negatives: Float64[Tensor, "*attacks n"],
+    rates: Sequence[float],
+) -> Float64[Tensor, "*attacks rates"]:
+    """The largest share of positives that a threshold finds, at each false positive rate.
+
+    The threshold is the (k+1)-th largest negative, k = ⌊FPR · n⌋, and what is above it is called
+    positive: no more than k negatives are, and any lower threshold calls more of them positive.
+    There is no interpolation, so that fewer than 1/FPR negatives allow no false positive at all.
+
+    Returns:
+        From 0 to 1.
+
+    Example:
+        >>> negatives = torch.arange(10.0, dtype=torch.float64)
+        >>> true_positives(negatives + 1, negatives, (0.1, 1.0)).tolist()
+        [0.2, 1.0]
+    """
+    n = negatives.shape[-1]
+    lowest = torch.full_like(negatives[..., :1], -torch.inf)
+    falling = torch.cat([lowest, negatives.sort(-1).values], -1).flip(-1)
+    allowed = torch.tensor([int(rate * n + ROUNDING) for rate in rates], dtype=torch.int64)
+    order = positives.sort(-1).values.contiguous()
+    missed = torch.searchsorted(order, falling[..., allowed].contiguous(), right=True)
+    return (positives.shape[-1] - missed).double() / positives.shape[-1]
+
+
+def tails(
+    positives: Float64[Tensor, " p"], negatives: Float64[Tensor, " n"], **rates: float
+) -> dict[str, float]:
+    """True positive rates, in percent, at the false positive rates that the negatives can show.
+
+    Returns:
+        Only those with at least 1/FPR negatives.
+
+    Example:
+        >>> negatives = torch.arange(10.0, dtype=torch.float64)
+        >>> tails(negatives + 1, negatives, tenth=0.1, hundredth=0.01)
+        {'tenth': 20.0}
+    """
+    shown = {name: rate for name, rate in rates.items() if len(negatives) * rate >= 1 - ROUNDING}
+    found = true_positives(positives, negatives, list(shown.values()))
+    return {name: 100 * float(share) for name, share in zip(shown, found, strict=True)}
