@@ -34,13 +34,17 @@ def listing(records: Sequence[Record], *, exhibits: bool, details: bool) -> list
     found = []
     for record in unique:
         cell = record["cell"]
+        shadows = record.get("shadows") or {}
         seconds = (record.get("metrics") or {}).get("seconds")
+        if shadows:
+            seconds = (record.get("seconds") or {}).get("method")
         found.append(
             {
                 "key": record["key"],
                 "status": record["status"],
                 "title": titles[label.canonical(label.surroundings(record))],
-                "label": methods[label.canonical(cell["method"])],
+                "label": methods[label.canonical(cell["method"])]
+                + (f", {shadows['models']} shadow models, {shadows['design']}" if shadows else ""),
                 "seed": cell["seed"],
                 "time": words.duration(float(seconds)) if isinstance(seconds, int | float) else "",
                 # Quotes are safe in a <pre>; escaped, they would be a quarter of the page.
@@ -56,10 +60,30 @@ def _shown(record: Record, *, exhibits: bool, details: bool) -> str:
     """A record's JSON, or as much of it as there is room for."""
     if not details:
         return "" if record["status"] == "done" else str(record.get("reason") or "")
+    if "measures" in record:
+        record = _heard(record, exhibits=exhibits)
     if not exhibits:
         notes = {k: v for k, v in (record.get("notes") or {}).items() if k != NOTE}
         record = {k: v for k, v in record.items() if k != "exhibits"} | {"notes": notes}
     return readable(record)
+
+
+def _heard(record: Record, *, exhibits: bool) -> Record:
+    """A record of shadow models without pictures and without the numbers of single examples."""
+    points = {name: v for name, v in record["points"].items() if name == "counts"}
+    measures = [
+        {
+            **one,
+            "exhibits": {
+                name: v
+                for name, v in one["exhibits"].items()
+                if exhibits and not name.startswith("per_point")
+            },
+        }
+        for one in record["measures"]
+    ]
+    kept = {name: v for name, v in record.items() if name != "pictures"}
+    return kept | {"points": points, "measures": measures}
 
 
 def provenance(records: Sequence[Record]) -> dict[str, list[str]]:

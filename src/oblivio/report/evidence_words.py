@@ -1,0 +1,223 @@
+"""What shadow models say, in sentences made from the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from oblivio.report import words
+from oblivio.report.proof import Column, Proof, Voice
+from oblivio.report.reading import Band, Reading
+
+TOLD, UNTOLD = "●", "○"
+"""Marks of numbers beyond what chance alone makes of a perfect method, and within it."""
+
+_SPOKEN = 3  # numbers that a sentence holds
+
+DESIGNS = {
+    "fixed": "trained on all of the training data and then made to forget the same examples; "
+    "they differ in their seeds alone",
+    "halves": "trained on a random half of the training data and then made to forget those of the "
+    "examples that were in it; so half of the models have seen an example, and half have not",
+}
+
+
+def amount(column: Column, value: float | None) -> str:
+    """A number with as many decimals as it deserves, and no unit."""
+    return words.ABSENT if value is None else words.number(value, column.decimals(value))
+
+
+def spread(column: Column, band: Band) -> str:
+    """A number and half of its interval, without a unit."""
+    half = "" if band.half is None else f" ± {halved(column, band)}"
+    return f"{amount(column, band.mean)}{half}"
+
+
+def halved(column: Column, band: Band) -> str:
+    """Half of an interval, with the decimals of its middle."""
+    return "" if band.half is None else words.number(band.half, column.decimals(band.mean))
+
+
+def span(column: Column, band: Band | None) -> str:
+    """An interval from end to end, without a unit."""
+    if band is None or band.low is None or band.high is None:
+        return words.ABSENT
+    ends = (words.number(end, column.decimals(band.mean)) for end in (band.low, band.high))
+    return " to ".join(dict.fromkeys(ends))
+
+
+def mark(reading: Reading) -> str:
+    """Whether a number is beyond what chance alone gives, within it, or neither is known."""
+    return {"beyond": TOLD, "within": UNTOLD, "blind": "", "open": ""}[reading.verdict]
+
+
+def told(reading: Reading) -> str:
+    """The same in words.
+
+    Returns:
+        A few words.
+    """
+    return {
+        "beyond": "told from retrain",
+        "within": "within chance",
+        "blind": "the measure sees nothing",
+        "open": "no null",
+    }[reading.verdict]
+
+
+# --- What was done --------------------------------------------------------------------------------
+
+
+def setup(proof: Proof) -> list[str]:
+    """How the numbers came to be.
+
+    Returns:
+        Two paragraphs.
+    """
+    models = " or ".join(str(n) for n in sorted({column.models for column in proof.columns}))
+    by_design: dict[str, list[str]] = {}
+    for voice in proof.voices:
+        by_design.setdefault(voice.design, []).append(voice.label)
+    how = [
+        f"for {words.listed(labels)} each was {DESIGNS.get(design, f'dealt as {design}')}"
+        for design, labels in by_design.items()
+    ]
+    number = f"{models} models" if models else "many models"
+    return [
+        "One model may look as if it had forgotten by luck. So the request was repeated with "
+        f"{number} of each kind: originals, models unlearned by each method, and retrained ones. "
+        f"{words.listed(how).capitalize()}. Then each measure tries to tell the unlearned models "
+        "from the retrained ones.",
+        "A number alone says little. Beside it stand what the same measure says of models that "
+        "were retrained and retrained again, which is what chance makes of perfect forgetting, "
+        "and what it says of the originals, with which nothing was done.",
+    ]
+
+
+# --- What was found -------------------------------------------------------------------------------
+
+
+def summary(proof: Proof) -> str:
+    """Which methods are told from retraining, and by how many measures.
+
+    Returns:
+        A sentence or two.
+    """
+    groups: dict[str, list[str]] = {}
+    for method in proof.methods:
+        found = verdicts(proof, method)
+        beyond, seeing = found.count("beyond"), found.count("beyond") + found.count("within")
+        if not seeing:
+            continue
+        which = "all" if beyond == seeing else "some" if beyond else "none"
+        note = f" ({beyond} of {seeing})" if which == "some" else ""
+        groups.setdefault(which, []).append(f"{method}{note}")
+    if not groups:
+        return "No measure has a number here that tells methods from retraining."
+    n = len(proof.main)
+    every = "the only measure" if n == 1 else f"all {n} measures"
+    named = {"all": f"by {every}", "some": "by some", "none": "by none"}
+    said = [f"{named[way]}: {words.listed(groups[way])}" for way in named if way in groups]
+    return f"Told from retraining by many models' answers {'; '.join(said)}."
+
+
+def verdicts(proof: Proof, method: str) -> list[str]:
+    """What the measures' main numbers say of a method."""
+    return [c.readings[method].verdict for c in proof.main if method in c.readings]
+
+
+def sentences(proof: Proof) -> list[tuple[str, str]]:
+    """What is found of each method.
+
+    Returns:
+        Its label, and how a sentence about it goes on.
+    """
+    return [(method, _finding(proof, method)) for method in proof.methods]
+
+
+def _finding(proof: Proof, method: str) -> str:
+    """By which measures a method is told from retraining, with numbers, and by which it is not."""
+    found: dict[str, list[Column]] = {}
+    for column in proof.main:
+        if method in column.readings:
+            found.setdefault(column.readings[method].verdict, []).append(column)
+    beyond, within = found.get("beyond", []), found.get("within", [])
+    said = []
+    if beyond:
+        said.append(f"is told from retraining by {_numbers(beyond, method)}")
+    if within:
+        start = "it cannot be told" if beyond else "cannot be told from retraining"
+        said.append(f"{start} by {_numbers(within, method)}")
+    if not said:
+        return "has no number that can tell it from retraining."
+    return f"{'; '.join(said)}."
+
+
+def _numbers(columns: Sequence[Column], method: str) -> str:
+    """Measures with their numbers; of many, the numbers of the first alone."""
+    parts = [
+        f"{column.head} ({_between(column, column.readings[method])})"
+        if place < _SPOKEN
+        else column.head
+        for place, column in enumerate(columns)
+    ]
+    return words.listed(parts)
+
+
+def _between(column: Column, reading: Reading) -> str:
+    value = f"{spread(column, reading.value)}{column.unit}"
+    return f"{value}; chance alone gives {span(column, reading.null)}{column.unit}"
+
+
+def sight(proof: Proof) -> list[str]:
+    """What would have shown, with as many models as there were.
+
+    Returns:
+        A sentence for each measure's main number.
+    """
+    return [_sight(column) for column in proof.main]
+
+
+def _sight(column: Column) -> str:
+    reading = column.reference
+    ceiling = f"{amount(column, reading.ceiling)}{column.unit}"
+    chance = f"{span(column, reading.null)}{column.unit}"
+    if reading.null is None or reading.null.low is None or reading.null.high is None:
+        return f"{column.head}: it has no null, so nothing says what would have shown."
+    if not reading.sees:
+        return (
+            f"{column.head}: it cannot tell even the originals, which forgot nothing, from "
+            f"retraining ({ceiling}; chance alone gives {chance}). So it says nothing here, "
+            "neither for a method nor against it."
+        )
+    low, high = (
+        f"{amount(column, end)}{column.unit}" for end in (reading.null.low, reading.null.high)
+    )
+    where = {"down": f"above {high}", "up": f"below {low}", "retrain": f"outside {chance}"}
+    return (
+        f"{column.head}: with {column.models} shadow models, anything "
+        f"{where[column.score.better]} would have shown; forgetting nothing gives {ceiling}."
+    )
+
+
+def silence(voice: Voice, methods: Sequence[str]) -> list[str]:
+    """Why a measure did not speak, and of whom."""
+    return [
+        f"{voice.label}{'' if len(of) == len(methods) else f' on {words.listed(list(of))}'}: {why}"
+        for why, of in voice.reasons.items()
+    ]
+
+
+def reading_aid(proof: Proof) -> str:
+    """How to read a table of numbers between null and ceiling.
+
+    Returns:
+        Two or three sentences.
+    """
+    several = len(proof.seeds) > 1
+    over = f"Means over {words.seeds(len(proof.seeds))}. " if several else ""
+    return (
+        f"{over}± is half of a 95 % interval over models and examples; the null is followed by the "
+        f"central 95 % of what chance makes of perfect forgetting. {TOLD} lies beyond that: the "
+        f"method is told from retrain. {UNTOLD} lies within. Even perfect forgetting lands beyond "
+        "it once in twenty to forty times."
+    )
