@@ -27,7 +27,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from oblivio.core import derive
-from oblivio.shadow import Measure, Shadows, TooFew
+from oblivio.shadow import RATES, Measure, Shadows, TooFew
 
 Positions = Int64[Tensor, "k size"]
 
@@ -50,7 +50,8 @@ class Scale:
     Args:
         null: For each number, its mean over swaps and their central 95 %.
         ceiling: For each number, that of the originals.
-        exhibits: `roc_null`, the central 95 % of the null's curve, and `roc_ceiling`.
+        exhibits: `roc_null`, the central 95 % of the null's curve, and `roc_ceiling`; likewise of
+            single points, what the most exposed have at the least: see `exceeded`.
     """
 
     null: Mapping[str, Ranged]
@@ -88,8 +89,27 @@ def scale(measure: Measure, shadows: Shadows, seed: int = 0, swaps: int = SWAPS)
         curves = np.array([one["roc"] for one in found])
         exhibits["roc_null"] = np.quantile(curves, (0.025, 0.975), axis=0).tolist()
         exhibits["roc_ceiling"] = list(ceiling["roc"])
+    if "per_point" in ceiling:
+        curves = np.array([exceeded(one["per_point"]) for one in found])
+        exhibits["per_point_null"] = np.quantile(curves, (0.025, 0.975), axis=0).tolist()
+        exhibits["per_point_ceiling"] = exceeded(ceiling["per_point"])
     numbers = {name: float(ceiling[name]) for name in measure.scores if name in ceiling}
     return Scale(null, numbers, exhibits)
+
+
+def exceeded(values: Sequence[float]) -> list[float]:
+    """The number that a share of all reaches or exceeds, for each share in `RATES`.
+
+    Returns:
+        From the largest number, for shares of less than one point, to the smallest.
+
+    Example:
+        >>> exceeded([3.0, 1.0, 2.0, 4.0])[0], exceeded([3.0, 1.0, 2.0, 4.0])[-1]
+        (4.0, 1.0)
+    """
+    order = np.sort(values)[::-1]
+    places = np.ceil(np.array(RATES) * len(order) - 1e-9).astype(int) - 1
+    return order[places.clip(0)].tolist()
 
 
 def estimate(
