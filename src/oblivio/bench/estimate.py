@@ -109,8 +109,8 @@ def bootstrapped(points: Iterable[Point], resamples: int = 9999) -> Estimate | N
     if found is None or found.n == 1:
         return found
     values = [point.value for point in found.points]
-    if max(values) == min(values):
-        return found
+    if math.isclose(max(values), min(values), rel_tol=1e-12, abs_tol=1e-12):
+        return found  # there is nothing to resample
     ends = bootstrap(
         (values,),
         np.mean,

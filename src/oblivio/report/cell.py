@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from oblivio.bench.estimate import Estimate
+from oblivio.bench.estimate import Estimate, bootstrapped
+from oblivio.bench.significance import Pair, signed_rank
 from oblivio.bench.stats import ORIGINAL, RETRAIN, Results, Row
+from oblivio.core import Score
 from oblivio.report import words
+
+_ENOUGH = 10  # seeds from which on a bootstrap interval holds the mean about as often as it says
 
 Source = tuple[tuple[str, ...], tuple[str, ...]]
 """Numbers of a seed as text, and the keys of the records that they come from."""
@@ -52,7 +56,7 @@ def score_cell(row: Row, name: str, results: Results, title: str) -> Cell:
         note, difference = "", None
     unit = f" {score.unit}" if score.unit else ""
     digits = 4 if score.unit == "s" else words.digits(value, score)
-    closing = f"mean {words.spread(value, digits)}{unit}"
+    closing = f"mean {words.spread(value, digits)}{unit}{_bounded(value, score, digits)}"
     if difference is not None:
         closing += f"; difference {words.spread(difference, digits)}{unit}"
     mean, _, half = words.measured(value, score).partition(" ± ")
@@ -65,6 +69,19 @@ def score_cell(row: Row, name: str, results: Results, title: str) -> Cell:
         tuple(_sources(value, difference, digits)),
         f"{closing}; n = {value.n}",
     )
+
+
+def _bounded(value: Estimate, score: Score, digits: int) -> str:
+    """A bootstrap interval where Student's leaves the scale of a percentage, from ten seeds on."""
+    if score.unit != "%" or value.low is None or value.high is None or value.n < _ENOUGH:
+        return ""
+    if value.low >= 0 and value.high <= 100:
+        return ""
+    inside = bootstrapped(value.points)
+    if inside is None or inside.low is None or inside.high is None:
+        return ""
+    low, high = (words.number(end, digits) for end in (inside.low, inside.high))
+    return f" (that leaves the scale; a bootstrap's 95 % interval is {low} to {high})"
 
 
 def _sources(value: Estimate, difference: Estimate | None, digits: int) -> Iterator[Source]:
@@ -107,4 +124,51 @@ def gap_cell(row: Row, results: Results, title: str) -> Cell:
             for point in row.gap.points
         ),
         f"mean {words.spread(row.gap)} percentage points; n = {row.gap.n}",
+    )
+
+
+def pair_cell(
+    pair: Pair | None, label: str, gaps: Mapping[str, Estimate], what: str, *, brief: bool = False
+) -> Cell:
+    """The test of a method against another.
+
+    Args:
+        pair: The test; None where too few seeds are shared.
+        label: The method whose gap stands first.
+        gaps: Each method's gap, by label.
+        what: Which gap, and where.
+        brief: Whether the p alone is shown.
+
+    Returns:
+        The difference of the gaps and its p; both with all seeds in the panel.
+    """
+    if pair is None:
+        return _NOTHING
+    other = pair.beside(label)
+    sign = 1 if label == pair.farther else -1
+    ours, theirs = ({p.seed: p for p in gaps[name].points} for name in (label, other))
+    mean, half = sign * pair.difference.mean, pair.difference.half or 0.0
+    p = words.probability(pair.p)
+    ranks = signed_rank([point.value for point in pair.difference.points])
+    return Cell(
+        p.lstrip("p =\u00a0") if brief else words.plus(mean),
+        "" if brief else words.number(half),
+        "" if brief else p,
+        f"{what} · {label} and {other}",
+        ("seed", label, other, "difference"),
+        tuple(
+            (
+                (
+                    str(seed),
+                    words.number(ours[seed].value),
+                    words.number(theirs[seed].value),
+                    words.plus(sign * value),
+                ),
+                tuple(one[seed].key for one in (ours, theirs)),
+            )
+            for seed, value, *_ in pair.difference.points
+        ),
+        f"difference {words.plus(mean)} ± {words.number(half)} percentage points; paired t: "
+        f"{words.probability(pair.raw)}, after Holm's correction {p}; signed ranks (Wilcoxon), "
+        f"not corrected: {words.probability(ranks)}; n = {pair.difference.n}",
     )

@@ -84,7 +84,7 @@ def score_plot(
         },
         yaxis={
             "tickvals": list(range(len(rows))),
-            "ticktext": [_broken(row.label) for row in rows],
+            "ticktext": [broken(row.label) for row in rows],
             "range": [len(rows) - 0.3, -0.6],
             "showgrid": False,
             "zeroline": False,
@@ -110,7 +110,7 @@ def logarithmic(values: Iterable[float]) -> dict[str, Any]:
     }
 
 
-def _broken(label: str) -> str:
+def broken(label: str) -> str:
     """A label with its settings in lines of their own."""
     name, *settings = escape(label).split(" ")
     return "<br>".join([name, *settings])

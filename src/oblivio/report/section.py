@@ -17,6 +17,7 @@ from oblivio.report.explanation_plot import layer_plot, ratio_plot
 from oblivio.report.explanation_words import beside, filter_rows, said, summed
 from oblivio.report.listing import finite
 from oblivio.report.panel import panel_id
+from oblivio.report.significance import apart
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ def section(name: str, comparison: Comparison, sheet: Sheet) -> dict[str, Any]:
     def cells(row: Row, scores: Iterable[str]) -> list[Cell]:
         return [score_cell(row, score, results, comparison.title) for score in scores]
 
+    panels = {
+        row.label: panel_id(name, place) if comparison.pruner else None
+        for place, row in enumerate(comparison.rows)
+    }
     timed = [score for score in results.scores if score == "seconds"]
     others = [s for s in results.scores if s not in results.headline and s not in timed]
     return {
@@ -84,15 +89,16 @@ def section(name: str, comparison: Comparison, sheet: Sheet) -> dict[str, Any]:
                 "cells": cells(row, results.headline),
                 "gap": gap_cell(row, results, comparison.title),
                 "time": cells(row, timed),
-                "panel": panel_id(name, place) if comparison.pruner else None,
+                "panel": panels[row.label],
             }
-            for place, row in enumerate(comparison.rows)
+            for row in comparison.rows
         ],
         "others": {
             score: [score_cell(row, score, results, comparison.title) for row in comparison.rows]
             for score in others
         },
         "methods": [(row.label, sheet.looks[row.label][0]) for row in comparison.methods],
+        "apart": apart(comparison, results, sheet.looks, panels),
         "notes": _notes(comparison),
         **_NO_PLOTS,
         **(_plots(name, comparison, sheet) if sheet.plots or not comparison.pruner else {}),

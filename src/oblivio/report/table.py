@@ -22,6 +22,7 @@ from oblivio.bench.stats import (
 from oblivio.bench.sweep import scenes
 from oblivio.core import Score
 from oblivio.report import words
+from oblivio.report.significance_words import verdict
 from oblivio.report.sweep_table import disparity_table, empty_table, sweep_caption, sweep_table
 
 _WIDE = 104  # columns from which two decimals fit
@@ -74,6 +75,8 @@ def _print_comparison(comparison: Comparison, results: Results, console: Console
     if others := [n for n in results.scores if n not in (*results.headline, "seconds")]:
         console.print(others_table(comparison, results, others, wide=wide))
     console.print(_caption(comparison, results))
+    if told := verdict(comparison, short=True):
+        console.print(Text(f"Told apart? {told}"))
 
 
 def comparison_table(comparison: Comparison, results: Results, *, wide: bool = True) -> Table:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from oblivio.bench.estimate import Estimate, paired
+from oblivio.bench.estimate import Estimate
+from oblivio.bench.significance import Pair, average_gaps, pairs
 from oblivio.bench.stats import ORIGINAL, RETRAIN, Comparison, Results, Row
 from oblivio.core import Score
 
 ABSENT = "–"
+_TIED = "\u00a0"
 POWER, COIN = "mia_power", 52.0
 """The membership attack's own hit rate, and the percentage below which it may be a coin."""
 
@@ -25,6 +28,16 @@ def number(value: float, digits: int = 2) -> str:
     """
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if not text.strip("-0.") else text.replace("-", "−")
+
+
+def plus(value: float, digits: int = 2) -> str:
+    """As `number`, with a plus sign above zero.
+
+    Returns:
+        Text.
+    """
+    text = number(value, digits)
+    return f"+{text}" if value > 0 and text.strip("0.") else text
 
 
 def duration(seconds: float) -> str:
@@ -72,8 +85,8 @@ def spread(estimate: Estimate, digits: int = 2) -> str:
 
 def signed(estimate: Estimate, digits: int = 2) -> str:
     """As `spread`, with a plus sign where the mean is above zero."""
-    text = spread(estimate, digits)
-    return f"+{text}" if estimate.mean > 0 and number(estimate.mean, digits).strip("0.") else text
+    half = "" if estimate.half is None else f" ± {number(estimate.half, digits)}"
+    return f"{plus(estimate.mean, digits)}{half}"
 
 
 def digits(estimate: Estimate, score: Score, most: int = 2) -> int:
@@ -100,6 +113,20 @@ def measured(estimate: Estimate, score: Score, most: int = 2) -> str:
     size, unit = _unit(estimate.mean)
     mean, half = (_rounded(v / size, estimate.mean / size) for v in (estimate.mean, estimate.half))
     return f"{mean} ± {half} {unit}"
+
+
+def probability(p: float) -> str:
+    """A p as papers print it; no line breaks at its spaces.
+
+    Returns:
+        Text.
+
+    Example:
+        >>> [probability(p).replace(_TIED, " ") for p in (0.00002, 0.0123, 0.5)]
+        ['p < 0.001', 'p = 0.012', 'p = 0.50']
+    """
+    text = "p < 0.001" if p < 0.001 else f"p = {p:.{3 if p < 0.0995 else 2}f}"
+    return text.replace(" ", _TIED)
 
 
 def direction(score: Score) -> str:
@@ -150,7 +177,8 @@ def summary(comparison: Comparison, results: Results) -> str:
         said.append("No other method has a finished record that can be compared with it yet.")
     else:
         best, *others = (row for _, _, row in ranked)
-        said += [_nearest(best), _lead(best, others), _nothing(best, comparison)]
+        tests = pairs(average_gaps(comparison))
+        said += [_nearest(best), _lead(best, others, tests), _nothing(best, comparison, tests)]
         said.append(_apart(best, results))
     if len(comparison.seeds) < 3:
         said.append(f"This rests on {seeds(len(comparison.seeds))}: take it as a first impression.")
@@ -208,34 +236,41 @@ def _nearest(best: Row) -> str:
     )
 
 
-def _lead(best: Row, others: list[Row]) -> str:
+def _lead(best: Row, others: list[Row], tests: Sequence[Pair]) -> str:
     """Whether the order of the first two is settled."""
     if not others:
         return ""
     second = others[0]
-    lead = paired(second.gap, best.gap)
-    if lead is None or lead.half is None:
+    test = _between(best, second, tests)
+    if test is None:
         verdict = "with one seed, nothing says whether that order would hold"
-    elif lead.excludes(0.0):
-        verdict = "seed by seed, the 95 % interval of their distance excludes zero"
+    elif test.told:
+        verdict = f"a paired test tells the two apart ({probability(test.p)})"
     else:
-        verdict = "the 95 % interval of their distance includes zero, so the order is not settled"
+        p = probability(test.p)
+        verdict = f"a paired test does not tell the two apart ({p}): the order is not settled"
     return f"Next is {second.label} with {_gap(second)}; {verdict}."
 
 
-def _nothing(best: Row, comparison: Comparison) -> str:
+def _nothing(best: Row, comparison: Comparison, tests: Sequence[Pair]) -> str:
     """How much better that is than to do nothing."""
     original = comparison.row(ORIGINAL)
     if original is None or original.gap is None:
         return ""
-    saved = paired(original.gap, best.gap)
-    if saved is None or not saved.excludes(0.0):
+    test = _between(best, original, tests)
+    if test is None or not test.told:
         verdict = "which this method does not clearly beat"
+    elif test.nearer == best.label:
+        verdict = "which this method beats"
     else:
-        verdict = (
-            "which this method beats" if saved.mean > 0 else "which is better than this method"
-        )
+        verdict = "which is better than this method"
     return f"Doing nothing, the original model has a gap of {_gap(original)}, {verdict}."
+
+
+def _between(first: Row, second: Row, tests: Sequence[Pair]) -> Pair | None:
+    """The test of two methods; None where too few seeds are shared."""
+    both = {first.label, second.label}
+    return next((test for test in tests if {test.nearer, test.farther} == both), None)
 
 
 def _apart(best: Row, results: Results) -> str:
