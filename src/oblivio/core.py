@@ -414,6 +414,9 @@ class Method(Protocol):
     A method may also have a function `prepare(model, data, run) -> None`: what can be done before
     anyone asks to forget, for a model and all of its training data. It leaves the model as it is
     and keeps what it finds beside the weights (`run.beside`); a request must do without it too.
+
+    And it may say where to search its settings: `search` has, by their dotted names, a range (low,
+    high) or more than two values to choose from; see `oblivio.bench.space`.
     """
 
     if not TYPE_CHECKING:  # a class variable for most, a property for one that wraps another

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -83,6 +84,11 @@ class DeepClean:
     recipe: Recipe = Recipe(epochs=5, lr=0.05, weight_decay=0.0, schedule="cosine")
 
     reads: ClassVar[frozenset[Part]] = frozenset({"forget", "retain"})
+    search: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "share": (0.005, 0.5),
+        "recipe.lr": (1e-3, 1.0),
+        "recipe.epochs": (1, 10),
+    }
 
     def __post_init__(self) -> None:
         if self.share is None and self.threshold is None:

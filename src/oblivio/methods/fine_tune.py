@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +29,10 @@ class FineTune:
     recipe: Recipe = Recipe(epochs=10, lr=0.01)
 
     reads: ClassVar[frozenset[Part]] = frozenset({"retain"})
+    search: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "recipe.lr": (1e-3, 1.0),
+        "recipe.epochs": (1, 10),
+    }
 
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
         """Train on D_r."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float64
@@ -54,6 +56,8 @@ class FisherForgetting:
     samples: int | None = None
     labels: LabelSource = "data"
     rows: bool = False
+
+    search: ClassVar[Mapping[str, tuple[float, ...]]] = {"sigma": (1e-5, 0.1)}
 
     def __post_init__(self) -> None:
         if not self.sigma > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -52,6 +53,11 @@ class FisherMasking:
     recipe: Recipe = Recipe(epochs=10, lr=0.05)
 
     reads: ClassVar[frozenset[Part]] = frozenset({"forget", "retain"})
+    search: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "share": (0.005, 0.5),
+        "recipe.lr": (1e-3, 1.0),
+        "recipe.epochs": (1, 10),
+    }
 
     def __post_init__(self) -> None:
         check_extent(self.share, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,6 +33,10 @@ class GradientAscent:
     limit: float | None = None
 
     reads: ClassVar[frozenset[Part]] = frozenset({"forget"})
+    search: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "recipe.lr": (1e-5, 0.1),
+        "recipe.epochs": (1, 10),
+    }
 
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
         """Climb."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -74,6 +74,10 @@ class Influence:
     limit: float | None = 0.1
 
     reads: ClassVar[frozenset[Part]] = frozenset({"forget", "retain"})
+    search: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "damping": (1e-4, 1.0),
+        "limit": (0.01, 1.0),
+    }
 
     def __post_init__(self) -> None:
         for name, ok, range_ in (

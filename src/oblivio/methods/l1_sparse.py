@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -55,6 +55,11 @@ class L1Sparse:
     step: Step = "subgradient"
 
     reads: ClassVar[frozenset[Part]] = frozenset({"retain"})
+    search: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "recipe.lr": (1e-3, 1.0),
+        "recipe.epochs": (1, 10),
+        "gamma": (1e-5, 1e-2),
+    }
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma < float("inf"):

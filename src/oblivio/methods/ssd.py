@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -46,6 +47,10 @@ class SSD:
     labels: LabelSource = "data"
 
     reads: ClassVar[frozenset[Part]] = frozenset({"forget", "retain"})
+    search: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "alpha": (1.0, 100.0),
+        "strength": (0.01, 10.0),
+    }
 
     def __post_init__(self) -> None:
         check(self.alpha, self.strength)
