@@ -84,6 +84,7 @@ def _part(
         if len(proof.columns) > len(proof.main)
         else None,
         "aid": said.reading_aid(proof),
+        "voices": proof.voices,
         "attacks": [curve for curve in curves if curve["roc"]],
         "ranked": [curve for curve in curves if curve["ranked"]],
         "exposed": exposed(proof, looks, album),

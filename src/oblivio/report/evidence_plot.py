@@ -14,12 +14,13 @@ import plotly.graph_objects as go
 
 from oblivio.bench.stats import ORIGINAL, RETRAIN
 from oblivio.report.evidence_words import span, spread, told
-from oblivio.report.plot import REFERENCE, escape, faint
+from oblivio.report.plot import REFERENCE, escape
 from oblivio.report.proof import Column, Heard, Proof, Voice
 from oblivio.report.reading import Reading
 from oblivio.shadow import RATES
 
 BLUE, GREY = REFERENCE[RETRAIN], REFERENCE[ORIGINAL]
+_BAND = f"{BLUE}4D"  # mostly transparent; the page lightens its blue where it is dark
 _ENDS = (-0.75, 2.0)  # what lies further from retrain is drawn at the edge, with its number
 _STEP = 15  # pixels between methods in a row
 
@@ -46,6 +47,8 @@ def way_plot(proof: Proof, looks: Looks) -> go.Figure | None:
     for place, column in enumerate(columns):
         _null(figure, column, place)
     left, right = _range(columns)
+    step = 0.25 if right - left < 2 else 0.5
+    ticks = [k * step for k in range(math.ceil(left / step), math.floor(right / step) + 1)]
     for rank, method in enumerate(proof.methods):
         shift = (rank - (len(proof.methods) - 1) / 2) * _STEP / tall
         _dots(figure, columns, method, shift, looks[method], (left, right))
@@ -60,8 +63,8 @@ def way_plot(proof: Proof, looks: Looks) -> go.Figure | None:
         xaxis={
             "title": {"text": "way from retraining to doing nothing"},
             "range": [left, right],
-            "tickformat": ".0%",
-            "dtick": 0.25 if right - left < 2 else 0.5,
+            "tickvals": ticks,
+            "ticktext": [percent(tick) for tick in ticks],
             "zeroline": False,
         },
         yaxis={
@@ -78,6 +81,19 @@ def way_plot(proof: Proof, looks: Looks) -> go.Figure | None:
 def wrapped(label: str, width: int = 14) -> str:
     """A label in short lines."""
     return "<br>".join(escape(line) for line in textwrap.wrap(label, width))
+
+
+def percent(share: float) -> str:
+    """A share in whole percent.
+
+    Returns:
+        Text.
+
+    Example:
+        >>> percent(-12.345)
+        '−1,234 %'
+    """
+    return f"{100 * share:,.0f} %".replace("-", "−")
 
 
 def _ways(column: Column, reading: Reading) -> tuple[float, float, float] | None:
@@ -118,8 +134,7 @@ def _null(figure: go.Figure, column: Column, place: int) -> None:
             x1=min(x[1], _ENDS[1]),
             y0=place - 0.42,
             y1=place + 0.42,
-            fillcolor=BLUE,
-            opacity=0.15,
+            fillcolor=_BAND,
             line_width=0,
             layer="below",
         )
@@ -184,7 +199,7 @@ def _dots(
                         "size": 10,
                         "symbol": "triangle-right" if far else "triangle-left",
                     },
-                    text=[f"{ways[0]:,.0%}".replace("-", "−")],
+                    text=[percent(ways[0])],
                     textposition="middle left" if far else "middle right",
                     textfont={"size": 11},
                     hovertext=[_hover(column, reading)],
@@ -268,7 +283,7 @@ def _curve(
         mode="lines",
         line={"color": colour, "width": 0 if band else width, "dash": dash},
         fill=fill,
-        fillcolor=faint(colour) if fill else None,
+        fillcolor=_BAND if fill else None,
         customdata=list(rates),
         hoverinfo="skip" if band else None,
         hovertemplate=None
@@ -312,17 +327,23 @@ def exposure_plot(voice: Voice, looks: Looks) -> go.Figure | None:
     lows, highs = (_averaged([null[end] for null in nulls]) for end in (0, 1))
     if lows and highs:
         for values, fill in ((lows, None), (highs, "tonexty")):
-            figure.add_trace(_ranked(values, "chance alone, 95 %", BLUE, fill=fill))
+            figure.add_trace(_ranked(RATES, values, "chance alone, 95 %", BLUE, fill=fill))
     if (ceiling := _mean(longest, "per_point_ceiling")) is not None:
-        figure.add_trace(_ranked(ceiling, "original", GREY, dash="dot"))
+        figure.add_trace(_ranked(RATES, ceiling, "original", GREY, dash="dot"))
     for name, values in curves.items():
-        figure.add_trace(_ranked(sorted(values, reverse=True), name, looks[name][0]))
+        n, order = len(values), sorted(values, reverse=True)
+        places = sorted({round(n ** (k / (_DRAWN - 1))) for k in range(_DRAWN)})
+        shares = [place / n for place in places]
+        heights = [order[place - 1] for place in places]
+        figure.add_trace(_ranked(shares, heights, name, looks[name][0]))
+    most = max(map(len, curves.values()))
     figure.update_layout(
         height=340,
         showlegend=False,
         xaxis={
             "title": {"text": "share of the forgotten examples"},
             "type": "log",
+            "range": [-math.log10(most) - 0.04, 0.02],
             "tickvals": [0.001, 0.01, 0.1, 0.2, 0.5, 1],
             "ticktext": ["0.1 %", "1 %", "10 %", "20 %", "50 %", "100 %"],
         },
@@ -332,6 +353,7 @@ def exposure_plot(voice: Voice, looks: Looks) -> go.Figure | None:
 
 
 def _ranked(
+    shares: Sequence[float],
     values: Sequence[float],
     name: str,
     colour: str,
@@ -339,18 +361,16 @@ def _ranked(
     fill: str | None = None,
     dash: str = "solid",
 ) -> go.Scatter:
-    """Sorted numbers over the share of examples that have no less; the head in full."""
-    n = len(values)
-    places = sorted({round(n ** (k / (_DRAWN - 1))) for k in range(_DRAWN)}) if n > 1 else [1]
+    """Numbers over the share of examples that have no less."""
     band = name.startswith("chance")
     return go.Scatter(
-        x=[place / n for place in places],
-        y=[values[place - 1] for place in places],
+        x=list(shares),
+        y=list(values),
         name=escape(name),
         mode="lines",
-        line={"color": colour, "width": 0 if band else 2, "dash": dash, "shape": "linear"},
+        line={"color": colour, "width": 0 if band else 2, "dash": dash},
         fill=fill,
-        fillcolor=faint(colour) if fill else None,
+        fillcolor=_BAND if fill else None,
         hoverinfo="skip" if band else None,
         hovertemplate=None
         if band

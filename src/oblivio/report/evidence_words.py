@@ -78,15 +78,15 @@ def setup(proof: Proof) -> list[str]:
     for voice in proof.voices:
         by_design.setdefault(voice.design, []).append(voice.label)
     how = [
-        f"for {words.listed(labels)} each was {DESIGNS.get(design, f'dealt as {design}')}"
+        f"For {words.listed(labels)} each was {DESIGNS.get(design, f'dealt as {design}')}."
         for design, labels in by_design.items()
     ]
     number = f"{models} models" if models else "many models"
     return [
         "One model may look as if it had forgotten by luck. So the request was repeated with "
         f"{number} of each kind: originals, models unlearned by each method, and retrained ones. "
-        f"{words.listed(how).capitalize()}. Then each measure tries to tell the unlearned models "
-        "from the retrained ones.",
+        f"{' '.join(how)} Then each measure tries to tell the unlearned models from the retrained "
+        "ones.",
         "A number alone says little. Beside it stand what the same measure says of models that "
         "were retrained and retrained again, which is what chance makes of perfect forgetting, "
         "and what it says of the originals, with which nothing was done.",
@@ -114,10 +114,10 @@ def summary(proof: Proof) -> str:
     if not groups:
         return "No measure has a number here that tells methods from retraining."
     n = len(proof.main)
-    every = "the only measure" if n == 1 else f"all {n} measures"
-    named = {"all": f"by {every}", "some": "by some", "none": "by none"}
+    every = {1: "the measure", 2: "both measures"}.get(n, f"all {n} measures")
+    named = {"all": f"by {every}", "some": "by some measures", "none": "by none"}
     said = [f"{named[way]}: {words.listed(groups[way])}" for way in named if way in groups]
-    return f"Told from retraining by many models' answers {'; '.join(said)}."
+    return f"Many models of each method are told from retrained ones {'; '.join(said)}."
 
 
 def verdicts(proof: Proof, method: str) -> list[str]:

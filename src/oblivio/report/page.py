@@ -21,6 +21,7 @@ from oblivio.report.evidence import evidence_parts
 from oblivio.report.listing import finite, listing, provenance
 from oblivio.report.scene import scene_parts
 from oblivio.report.section import Sheet
+from oblivio.report.significance import ranks_of
 
 _ROOM = 9_800_000  # bytes: a page stays below 10 MB, of which plotly takes 5
 
@@ -31,11 +32,13 @@ class Shown:
 
     Args:
         exhibits: The lists of numbers in the records.
+        pictures: The most exposed examples as pictures.
         plots: Those of single pruned models.
         details: The rest of the records, and all that panels say besides the headline scores.
     """
 
     exhibits: bool = True
+    pictures: bool = True
     plots: bool = True
     details: bool = True
 
@@ -43,8 +46,9 @@ class Shown:
 _SPARER = (
     Shown(),
     Shown(exhibits=False),
-    Shown(exhibits=False, plots=False),
-    Shown(exhibits=False, plots=False, details=False),
+    Shown(exhibits=False, pictures=False),
+    Shown(exhibits=False, pictures=False, plots=False),
+    Shown(exhibits=False, pictures=False, plots=False, details=False),
 )
 
 
@@ -86,9 +90,13 @@ def page(
     results = summarise(records, scores)
     text = ""
     for shown in _SPARER:
-        listed = listing(records, exhibits=shown.exhibits, details=shown.details)
-        if shown == _SPARER[-1] or sum(len(record["json"]) for record in listed) < _ROOM / 2:
-            text = _rendered(records, experiment, results, shown, listed, proofs)
+        listed, judged = (
+            listing(some, exhibits=shown.exhibits, details=shown.details)
+            for some in (records, proofs)
+        )
+        size = sum(len(record["json"]) for record in (*listed, *judged))
+        if shown == _SPARER[-1] or size < _ROOM / 2:
+            text = _rendered(records, experiment, results, shown, (listed, judged), proofs)
             if len(text.encode()) < _ROOM:
                 break
     return text
@@ -99,7 +107,7 @@ def _rendered(
     experiment: Mapping[str, Any],
     results: Results,
     shown: Shown,
-    listed: Sequence[Mapping[str, Any]],
+    listed: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]],
     proofs: Sequence[Record],
 ) -> str:
     """The page, with as much as is asked for."""
@@ -109,6 +117,7 @@ def _rendered(
         scene_parts(f"c{place}", scene, sheet, numbers)
         for place, scene in enumerate(scenes(results))
     ]
+    found = evidence_parts(proofs, sheet, pictures=shown.pictures)
     environment = Environment(
         loader=PackageLoader("oblivio", "report"),
         autoescape=True,
@@ -124,12 +133,16 @@ def _rendered(
             about=str(experiment.get("about") or "").strip(),
             opening=opening(records, results),
             scenes=parts,
-            evidence=evidence_parts(proofs, sheet),
+            ranks=ranks_of(results, sheet.looks, sheet.figures),
+            evidence=found,
+            glossary={head: score for part in found for head, score in part["scores"].items()},
+            unfinished=(*results.unfinished, *summarise(proofs, {}).unfinished),
             results=results,
             direction=words.direction,
             settings=toml(experiment),
             provenance=provenance(records),
-            records=listed,
+            records=listed[0],
+            proofs=listed[1],
             shown=shown,
             figures={name: plain(figure) for name, figure in sheet.figures.items()},
             plotly=get_plotlyjs(),

@@ -153,6 +153,8 @@ def read_proofs(
     return tuple(found)
 
 
+_LONGEST = 16  # letters of a name that a docstring begins with
+
 Pairs = Mapping[str, Sequence[tuple[Record, Mapping[str, Any]]]]
 """By method: the records that asked a measure, and what it said there."""
 
@@ -172,7 +174,7 @@ def _voices(rows: Mapping[str, Sequence[Record]]) -> tuple[Voice, ...]:
     found = []
     for key, (_, shadows) in asked.items():
         about, scores = known[key]
-        called = short[key].rpartition(":")[2]
+        called = _called(short[key], about)
         readings = _readings(scores, pairs[key])
         main = [name for name in readings if scores[name].headline] or list(readings)[:1]
         columns = tuple(
@@ -188,9 +190,24 @@ def _voices(rows: Mapping[str, Sequence[Record]]) -> tuple[Voice, ...]:
             for name, by_method in readings.items()
         )
         found.append(
-            Voice(called, about, shadows["design"], columns, _heard(pairs[key]), _why(pairs[key]))
+            Voice(
+                called,
+                about.partition(": ")[2] or about,
+                shadows["design"],
+                columns,
+                _heard(pairs[key]),
+                _why(pairs[key]),
+            )
         )
     return tuple(found)
+
+
+def _called(short: str, about: str) -> str:
+    """A measure's name as its docstring writes it, "U-LiRA: tells …", and settings if any."""
+    name, _, settings = short.rpartition(":")[2].partition(" ")
+    written, colon, _ = about.partition(": ")
+    own = written if colon and len(written) < _LONGEST else name.replace("_", " ")
+    return f"{own} {settings}".strip()
 
 
 def _pairs(rows: Mapping[str, Sequence[Record]], key: str) -> Pairs:
@@ -216,7 +233,7 @@ def _described(name: str, pairs: Pairs) -> tuple[str, dict[str, Score]]:
     known = dict(getattr(measure, "scores", {}))
     there = {score for said in pairs.values() for _, one in said for score in one["scores"]}
     bare = {score: Score(score, "", "retrain", "not described") for score in there - {*known}}
-    return about.partition(": ")[2] or about, known | dict(sorted(bare.items()))
+    return about, known | dict(sorted(bare.items()))
 
 
 def _heard(pairs: Pairs) -> dict[str, tuple[Heard, ...]]:
