@@ -163,7 +163,7 @@ class TestPage:
         gaps = average_gaps(comparison)
         pair = next(p for p in pairs(gaps) if {p.nearer, p.farther} == {"fine_tune", "original"})
         keys = {(r["cell"]["method"]["name"], r["cell"]["seed"]): r["key"] for r in records}
-        cell = pair_cell(pair, "original", gaps, "Average gap")
+        cell = pair_cell(pair, "original", gaps, "Average gap", 0.05)
         assert cell.text == f"+{pair.difference.mean:.2f}"
         for seed, (texts, behind) in enumerate(cell.sources):
             assert behind == (keys["original", seed], keys["fine_tune", seed])
@@ -171,11 +171,15 @@ class TestPage:
         ranks = signed_rank([point.value for point in pair.difference.points])
         closing = cell.closing.replace("\u00a0", " ")
         assert ranks == 0.0625
-        assert "signed ranks (Wilcoxon), not corrected: p = 0.062; n = 5" in closing
-        back = pair_cell(pair, "fine_tune", gaps, "Average gap")
+        size = figures(detectable(spread(pair.difference), 5))
+        assert (
+            "signed ranks (Wilcoxon), not corrected: p = 0.062; 80 % likely to be told apart: "
+            f"{size} points; n = 5"
+        ) in closing
+        back = pair_cell(pair, "fine_tune", gaps, "Average gap", 0.05)
         assert back.text == cell.text.replace("+", "−")
-        assert pair_cell(pair, "original", gaps, "", brief=True).text == "<\u00a00.001"
-        assert pair_cell(None, "original", gaps, "").text == words.ABSENT
+        assert pair_cell(pair, "original", gaps, "", 0.05, brief=True).text == "<\u00a00.001"
+        assert pair_cell(None, "original", gaps, "", 0.05).text == words.ABSENT
 
     def test_twenty_methods_have_no_matrix(self):
         found = shown(experiment({f"m{place}": 1.0 + place for place in range(20)}))

@@ -10,6 +10,7 @@ from oblivio.bench.significance import Pair, signed_rank
 from oblivio.bench.stats import ORIGINAL, RETRAIN, Results, Row
 from oblivio.core import Score
 from oblivio.report import words
+from oblivio.report.significance_words import figures, shown
 
 _ENOUGH = 10  # seeds from which on a bootstrap interval holds the mean about as often as it says
 
@@ -128,7 +129,13 @@ def gap_cell(row: Row, results: Results, title: str) -> Cell:
 
 
 def pair_cell(
-    pair: Pair | None, label: str, gaps: Mapping[str, Estimate], what: str, *, brief: bool = False
+    pair: Pair | None,
+    label: str,
+    gaps: Mapping[str, Estimate],
+    what: str,
+    alpha: float,
+    *,
+    brief: bool = False,
 ) -> Cell:
     """The test of a method against another.
 
@@ -137,6 +144,7 @@ def pair_cell(
         label: The method whose gap stands first.
         gaps: Each method's gap, by label.
         what: Which gap, and where.
+        alpha: The p up to which the two would be told apart if nothing else changed.
         brief: Whether the p alone is shown.
 
     Returns:
@@ -150,6 +158,8 @@ def pair_cell(
     mean, half = sign * pair.difference.mean, pair.difference.half or 0.0
     p = words.probability(pair.p)
     ranks = signed_rank([point.value for point in pair.difference.points])
+    size = shown(pair.difference, alpha)
+    seen = f"; 80 % likely to be told apart: {figures(size)} points" if 0 < size < 100 else ""
     return Cell(
         p.lstrip("p =\u00a0") if brief else words.plus(mean),
         "" if brief else words.number(half),
@@ -170,5 +180,5 @@ def pair_cell(
         ),
         f"difference {words.plus(mean)} ± {words.number(half)} percentage points; paired t: "
         f"{words.probability(pair.raw)}, after Holm's correction {p}; signed ranks (Wilcoxon), "
-        f"not corrected: {words.probability(ranks)}; n = {pair.difference.n}",
+        f"not corrected: {words.probability(ranks)}{seen}; n = {pair.difference.n}",
     )

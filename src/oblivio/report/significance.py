@@ -9,7 +9,7 @@ from plotly.graph_objects import Figure
 
 from oblivio.bench.estimate import Estimate
 from oblivio.bench.rank import ranking
-from oblivio.bench.significance import Pair, average_gaps, competitors, pairs
+from oblivio.bench.significance import Pair, average_gaps, competitors, level, pairs
 from oblivio.bench.stats import Comparison, Results
 from oblivio.report.cell import Cell, pair_cell
 from oblivio.report.significance_plot import rank_plot
@@ -102,6 +102,7 @@ class _Family:
 
     gaps: Mapping[str, Estimate]
     tests: Mapping[frozenset[str], Pair]
+    alpha: float
     what: str
     panels: Mapping[str, str | None]
 
@@ -109,12 +110,13 @@ class _Family:
     def of(
         cls, gaps: Mapping[str, Estimate], what: str, panels: Mapping[str, str | None]
     ) -> _Family:
-        found = {frozenset((pair.nearer, pair.farther)): pair for pair in pairs(gaps)}
-        return cls(gaps, found, what, panels)
+        family = pairs(gaps)
+        found = {frozenset((pair.nearer, pair.farther)): pair for pair in family}
+        return cls(gaps, found, level(family), what, panels)
 
     def test(self, label: str, other: str, *, brief: bool = False) -> Tested:
         pair = self.tests.get(frozenset((label, other)))
-        cell = pair_cell(pair, label, self.gaps, self.what, brief=brief)
+        cell = pair_cell(pair, label, self.gaps, self.what, self.alpha, brief=brief)
         return Tested(cell, pair is not None and pair.told, self.panels[label])
 
 
