@@ -384,7 +384,8 @@ def test_there_must_be_something_to_search_by():
 
 
 def notes(best, default, original=(9.0, 9.0, 9.0), settings=GIVEN):
-    found = Found(SEARCH, (outcome(0, PUBLISHED, *default), outcome(1, settings, *best)))
+    search = replace(SEARCH, given=())
+    found = Found(search, (outcome(0, PUBLISHED, *default), outcome(1, settings, *best)))
     return " ".join(found.notes(outcome(0, {}, *original)))
 
 
@@ -395,6 +396,8 @@ def test_what_there_is_to_mind():
     assert "not told apart" in notes((1.0,), (3.0,), settings=middle)
     assert "recipe.epochs = 1 lies at the lower edge of its range, 1 to 10" in notes((1,), (3,))
     assert "nothing tried is better than the default" in notes((3.0, 3.0), (3.0, 2.0))
+    given = Found(SEARCH, (outcome(0, PUBLISHED, 3.0, 3.1), outcome(1, GIVEN, 1.0, 1.1)))
+    assert "nothing tried is better than what is given" in given.notes(outcome(0, {}, 9.0))
     assert "no better than the original" in notes((1.0, 1.1), (3.0, 3.1), original=(1.0, 1.1))
 
 

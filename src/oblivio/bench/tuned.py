@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from oblivio.bench.estimate import Estimate, paired
+from oblivio.bench.estimate import paired
 from oblivio.bench.space import Search, put
 from oblivio.bench.spec import Experiment, as_toml, canonical, complete, toml
 from oblivio.bench.study import Outcome
@@ -67,13 +67,6 @@ class Found:
         """The experiment's own settings; if they are several, the best."""
         return _nearest(o for o in self.outcomes if o.settings in self.search.given)
 
-    @property
-    def change(self) -> Estimate | None:
-        """The best's gap minus the default's, seed by seed; None if one of them has none."""
-        if self.best is None or self.default is None:
-            return None
-        return paired(self.best.gap, self.default.gap)
-
     def notes(self, original: Outcome) -> list[str]:
         """What to mind about the best settings, a sentence each.
 
@@ -91,10 +84,11 @@ class Found:
             if (edge := own.edge(best.settings[name])) is not None:
                 value = in_words({name: best.settings[name]})
                 said.append(f"{value} lies at the {edge} edge of its range, {own}: try a wider one")
-        if best is self.default:
-            said.append("nothing tried is better than the default")
-        elif self.change is not None and not _below_zero(self.change):
-            said.append("the best is not told apart from the default by these seeds")
+        for name, other in (("the default", self.default), ("what is given", self.given)):
+            if best is other:
+                said.append(f"nothing tried is better than {name}")
+            elif other is not None and not _is_better(best, other):
+                said.append(f"the best is not told apart from {name} by these seeds")
         if original.gap is not None and best.gap.mean >= original.gap.mean:
             said.append("no better than the original, which forgets nothing")
         if out:
@@ -212,9 +206,10 @@ def _nearest(outcomes: Iterable[Outcome]) -> Outcome | None:
     return min(possible)[2] if possible else None
 
 
-def _below_zero(change: Estimate) -> bool:
-    """Whether a change for the better is told apart from none."""
-    return change.excludes(0) and change.mean < 0
+def _is_better(one: Outcome, other: Outcome) -> bool:
+    """Whether a smaller gap is told apart from an equal one, seed by seed, or there is no other."""
+    change = paired(one.gap, other.gap)
+    return change is None or (change.excludes(0) and change.mean < 0)
 
 
 def _with_interval(outcome: Outcome) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class FineTune:
     reads: ClassVar[frozenset[Part]] = frozenset({"retain"})
     search: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "recipe.lr": (1e-3, 1.0),
-        "recipe.epochs": (1, 10),
+        "recipe.epochs": (1, 20),
     }
 
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:

@@ -56,7 +56,7 @@ class FisherMasking:
     search: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "share": (0.005, 0.5),
         "recipe.lr": (1e-3, 1.0),
-        "recipe.epochs": (1, 10),
+        "recipe.epochs": (1, 20),
     }
 
     def __post_init__(self) -> None:

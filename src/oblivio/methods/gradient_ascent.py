@@ -35,7 +35,7 @@ class GradientAscent:
     reads: ClassVar[frozenset[Part]] = frozenset({"forget"})
     search: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "recipe.lr": (1e-5, 0.1),
-        "recipe.epochs": (1, 10),
+        "recipe.epochs": (1, 20),
     }
 
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:

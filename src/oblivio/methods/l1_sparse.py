@@ -57,7 +57,7 @@ class L1Sparse:
     reads: ClassVar[frozenset[Part]] = frozenset({"retain"})
     search: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "recipe.lr": (1e-3, 1.0),
-        "recipe.epochs": (1, 10),
+        "recipe.epochs": (1, 20),
         "gamma": (1e-5, 1e-2),
     }
 

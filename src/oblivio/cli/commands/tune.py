@@ -87,7 +87,7 @@ def _hear(console: Console, display: Display, event: Event) -> None:
     """Show bars of cells, and a line for each trial."""
     if event.kind == "trial":
         line = f"{event.task}, trial {event.done} of {event.total}: {event.text}"
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     elif event.kind == "size":
         display.progress.update(display.whole, total=event.total)
     elif console.is_terminal or event.kind == "warning":
