@@ -17,6 +17,7 @@ from oblivio.evidence._sample import bounded, enough
 from oblivio.shadow import RATES, Design, Shadows
 
 Margins = Float64[Tensor, "models points"]
+Others = Float64[Tensor, "models others"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class PopulationLira:
             found["population_tpr_1"] = 100 * float(curves[-1])
         return found
 
-    def _standardised(self, shadows: Shadows) -> tuple[Margins, Margins]:
+    def _standardised(self, shadows: Shadows) -> tuple[Margins, Others]:
         """The scores of points of D_f, and of test points, in all unlearned models."""
         forget, test = (
             bounded(shadows.of("unlearned", part).margins) for part in ("forget", "test")
@@ -109,7 +110,7 @@ class PopulationLira:
         return members, others
 
 
-def _scores(judged: Margins, population: Margins | None = None) -> Margins:
+def _scores(judged: Margins, population: Others | None = None) -> Margins:
     """(φ − μ) / σ in a population, or in the judged points themselves, each left out of its own."""
     own = population is None
     around = judged if own else population

@@ -16,6 +16,7 @@ from oblivio.evidence._sample import bounded, enough
 from oblivio.shadow import RATES, Design, Part, Shadows
 
 Ratios = Float64[Tensor, "models points"]
+Others = Float64[Tensor, "models others"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Rmia:
             "per_point": (100 * below).tolist(),
         }
 
-    def _outdone(self, members: Ratios, population: Ratios) -> tuple[Ratios, Ratios]:
+    def _outdone(self, members: Ratios, population: Others) -> tuple[Ratios, Others]:
         """The scores of members, and of the population's points, each without itself."""
         n = population.shape[1]
         bars = (self.gamma * population).sort(1).values
