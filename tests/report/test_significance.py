@@ -253,6 +253,13 @@ class TestRanks:
         assert "Left out for having a gap in less than half of the cases: d." in text
         assert "1 case in which another method has no gap is left out." in text
 
+    def test_on_the_page_with_three_methods_and_cases(self):
+        found = shown(make_records(3))
+        assert "ranks" in found.figures
+        assert "#ranks" in found.all("href")
+        assert "ranks" not in shown(make_records(1)).figures
+        assert "ranks" not in shown(experiment({"a": 1.0, "b": 2.0})).figures
+
     def test_labels_are_escaped(self):
         bad = "<b>&"
         found = ranking(results := summarise(experiment({bad: 1.0, "b": 1.1, "c": 1.2})))
