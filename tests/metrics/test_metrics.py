@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import laws
 import oracles
 import worlds
-from oblivio.catalogue import find, names
+from oblivio.catalogue import build, find, names
 from oblivio.core import Metric, Outputs, Run, Split, Trial
 from oblivio.data.arrays import Arrays
 from oblivio.metrics.accuracy import Accuracy, accuracy
@@ -28,7 +28,7 @@ RUN = Run.on("cpu")
 @pytest.mark.parametrize("law", laws.METRIC_LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", names("metrics"))
 def test_law(name: str, law: Callable[[Metric], None]) -> None:
-    metric = find("metrics", name)()
+    metric = build(find("metrics", name), laws.QUICK.get(name, {}))
     if law is laws.does_not_depend_on_the_order and name in laws.TRAINING:
         pytest.skip("it trains a model, whose order goes by position")
     if law is laws.points_in_the_right_direction and name in laws.ELSEWHERE:
