@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
 from browser import Page
-from oblivio.bench.calibrate import exceeded
+from oblivio.bench.calibrate import exceeded, scale
 from oblivio.core import Score
 from oblivio.report.evidence_table import print_evidence
 from oblivio.report.exposed import small
 from oblivio.report.page import page
 from oblivio.report.proof import read_proofs
 from oblivio.report.reading import Band, Reading, mean
-from oblivio.shadow import RATES
-from records import CLASS, METHODS, RANDOM, make_record, make_records
+from oblivio.shadow import RATES, Answers, Shadows
+from records import CLASS, RANDOM, make_record, make_records
 
 TELLS = {"name": "report.test_evidence:Tells"}
 DRIFTS = {"name": "report.test_evidence:Drifts"}
@@ -52,6 +53,18 @@ class Drifts:
 
     design: ClassVar[str] = "fixed"
     scores: ClassVar[dict[str, Score]] = {"drift": Score("Drift", "", "retrain", "of margins")}
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Apart: how far apart the margins of single examples are."""
+
+    design: ClassVar[str] = "fixed"
+    scores: ClassVar[dict[str, Score]] = {}
+
+    def __call__(self, shadows: Shadows) -> dict:
+        unlearned, retrained = shadows.versus()
+        return {"per_point": (unlearned - retrained).mean(0).abs().tolist()}
 
 
 def picture(seed: int, side: int = 8) -> str:
@@ -159,6 +172,13 @@ def printed(proofs: list[dict], width: int = 100) -> str:
     return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_plotly():
+    with pytest.MonkeyPatch.context() as patch:  # its five megabytes take long to read
+        patch.setattr("oblivio.report.page.get_plotlyjs", str)
+        yield
+
+
 @pytest.fixture(scope="module")
 def found() -> Page:
     return Page(page(make_records(1), EXPERIMENT, proofs=make_proofs()))
@@ -241,6 +261,28 @@ def test_measures_that_share_a_label_are_told_apart():
     (proof,) = read_proofs([make_proof(measures=measures)])
     heads = [column.head for column in proof.columns]
     assert heads == ["Attack (Tells density=gaussian)", "Attack (Tells density=kde)"]
+
+
+def test_the_null_of_single_points_is_what_the_most_exposed_have_by_chance():
+    draw = torch.Generator().manual_seed(0)
+    said = [
+        Answers(margins, margins > 0)
+        for margins in torch.randn(4, 8, 30, generator=draw, dtype=torch.float64)
+    ]
+    shadows = Shadows(
+        "fixed",
+        torch.arange(30),
+        torch.zeros(30, dtype=torch.int64),
+        (20, 5, 5),
+        torch.ones(8, 30, dtype=torch.bool),
+        *said,
+    )
+    low, high = scale(Apart(), shadows, swaps=9).exhibits["per_point_null"]
+    assert len(low) == len(RATES)
+    assert all(a <= b for a, b in zip(low, high, strict=True))
+    assert low == sorted(low, reverse=True)
+    own = Apart()(shadows.null())["per_point"]
+    assert low[0] <= max(own) <= 1.5 * high[0]
 
 
 # --- The terminal ---------------------------------------------------------------------------------
@@ -369,7 +411,7 @@ def test_a_measure_that_tells_not_even_the_originals_says_nothing():
     scores = {"tells": number(0.0, 50, 50.4, 1.3, random.Random(0))}
     measures = [{"measure": TELLS, "scores": scores, "exhibits": {}}]
     found = Page(page([], EXPERIMENT, proofs=[make_proof(measures=measures)]))
-    assert "it cannot tell even the originals" in found.text
+    assert "not even the originals, which forgot nothing, are told" in found.text
     assert "e0-way" not in found.figures
 
 
@@ -385,8 +427,7 @@ def test_one_method_or_twenty_and_several_seeds():
     for k, record in enumerate(many):
         record["cell"]["method"] = {"name": "fine_tune", "recipe": {"lr": 0.01 * (k // 2)}}
     found = Page(page([], EXPERIMENT, proofs=many))
-    test_every_number_leads = set(found.all("popovertarget"))
-    assert test_every_number_leads <= set(found.all("id"))
+    assert set(found.all("popovertarget")) <= set(found.all("id"))
     assert found.figures["e0-way"]["layout"]["height"] > 500
 
 
@@ -415,4 +456,3 @@ def test_everything_is_escaped():
     assert len(found.scripts) == 3
     assert not [tag for tag, _ in found.tags if tag == "b"]
     assert bad in found.text
-    assert METHODS

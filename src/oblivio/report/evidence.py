@@ -72,6 +72,7 @@ def _part(
     return {
         "id": name,
         "title": proof.title,
+        "heading": f"{proof.title}: evidence".replace(" %", "\u00a0%"),
         "summary": said.summary(proof),
         "setup": said.setup(proof),
         "way": sheet.drawn(f"{name}-way", evidence_plot.way_plot(proof, looks)),
@@ -124,7 +125,7 @@ def _number(column: Column, method: str, proof: Proof) -> tuple[str, Cell]:
         return _NOTHING
     note = f"{said.mark(reading)} {said.told(reading)}".strip()
     way = reading.way(reading.value.mean)
-    closing = f"{said.told(reading)}; {said.spread(column, reading.value)}{column.unit}"
+    closing = f"{said.told(reading)}: {said.spread(column, reading.value)}{column.unit}"
     if way is not None:
         closing += f", which is {words.number(100 * way, 0)} % of the way to doing nothing"
     cell = Cell(

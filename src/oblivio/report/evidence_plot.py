@@ -20,7 +20,7 @@ from oblivio.report.reading import Reading
 from oblivio.shadow import RATES
 
 BLUE, GREY = REFERENCE[RETRAIN], REFERENCE[ORIGINAL]
-_BAND = f"{BLUE}4D"  # mostly transparent; the page lightens its blue where it is dark
+_BAND = f"{BLUE}38"  # mostly transparent; the page lightens its blue where it is dark
 _ENDS = (-0.75, 2.0)  # what lies further from retrain is drawn at the edge, with its number
 _STEP = 15  # pixels between methods in a row
 

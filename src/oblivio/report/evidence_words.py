@@ -57,9 +57,9 @@ def told(reading: Reading) -> str:
         A few words.
     """
     return {
-        "beyond": "told from retrain",
-        "within": "within chance",
-        "blind": "the measure sees nothing",
+        "beyond": "told",
+        "within": "not told",
+        "blind": "sees nothing",
         "open": "no null",
     }[reading.verdict]
 
@@ -73,7 +73,6 @@ def setup(proof: Proof) -> list[str]:
     Returns:
         Two paragraphs.
     """
-    models = " or ".join(str(n) for n in sorted({column.models for column in proof.columns}))
     by_design: dict[str, list[str]] = {}
     for voice in proof.voices:
         by_design.setdefault(voice.design, []).append(voice.label)
@@ -81,12 +80,11 @@ def setup(proof: Proof) -> list[str]:
         f"For {words.listed(labels)} each was {DESIGNS.get(design, f'dealt as {design}')}."
         for design, labels in by_design.items()
     ]
-    number = f"{models} models" if models else "many models"
     return [
         "One model may look as if it had forgotten by luck. So the request was repeated with "
-        f"{number} of each kind: originals, models unlearned by each method, and retrained ones. "
-        f"{' '.join(how)} Then each measure tries to tell the unlearned models from the retrained "
-        "ones.",
+        f"{_models(proof)} models of each kind: originals, models unlearned by each method, and "
+        f"retrained ones. {' '.join(how)} Then each measure tries to tell the unlearned models "
+        "from the retrained ones.",
         "A number alone says little. Beside it stand what the same measure says of models that "
         "were retrained and retrained again, which is what chance makes of perfect forgetting, "
         "and what it says of the originals, with which nothing was done.",
@@ -102,22 +100,32 @@ def summary(proof: Proof) -> str:
     Returns:
         A sentence or two.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[int, int], list[str]] = {}
     for method in proof.methods:
         found = verdicts(proof, method)
         beyond, seeing = found.count("beyond"), found.count("beyond") + found.count("within")
-        if not seeing:
-            continue
-        which = "all" if beyond == seeing else "some" if beyond else "none"
-        note = f" ({beyond} of {seeing})" if which == "some" else ""
-        groups.setdefault(which, []).append(f"{method}{note}")
+        if seeing:
+            groups.setdefault((beyond, seeing), []).append(method)
     if not groups:
         return "No measure has a number here that tells methods from retraining."
-    n = len(proof.main)
-    every = {1: "the measure", 2: "both measures"}.get(n, f"all {n} measures")
-    named = {"all": f"by {every}", "some": "by some measures", "none": "by none"}
-    said = [f"{named[way]}: {words.listed(groups[way])}" for way in named if way in groups]
-    return f"Many models of each method are told from retrained ones {'; '.join(said)}."
+    ranked = sorted(groups, key=lambda group: -group[0] / group[1])
+    said = [f"{words.listed(groups[group])} by {_of(*group)}" for group in ranked]
+    return f"Told from retraining, with {_models(proof)} models of each kind: {'; '.join(said)}."
+
+
+def _of(beyond: int, seeing: int) -> str:
+    """So many of all measures."""
+    if not beyond:
+        return "none"
+    if beyond < seeing:
+        return f"{beyond} of {seeing} measures"
+    return {1: "the measure", 2: "both measures"}.get(seeing, f"all {seeing} measures")
+
+
+def _models(proof: Proof) -> str:
+    """How many shadow models there were of each kind."""
+    numbers = sorted({record["shadows"]["models"] for record in proof.records})
+    return " or ".join(map(str, numbers))
 
 
 def verdicts(proof: Proof, method: str) -> list[str]:
@@ -185,14 +193,15 @@ def _sight(column: Column) -> str:
         return f"{column.head}: it has no null, so nothing says what would have shown."
     if not reading.sees:
         return (
-            f"{column.head}: it cannot tell even the originals, which forgot nothing, from "
-            f"retraining ({ceiling}; chance alone gives {chance}). So it says nothing here, "
-            "neither for a method nor against it."
+            f"{column.head}: not even the originals, which forgot nothing, are told from "
+            f"retraining by it ({ceiling}; chance alone gives {chance}). So not to be told proves "
+            "nothing here; to be told means that a method does what retraining does not."
         )
     low, high = (
         f"{amount(column, end)}{column.unit}" for end in (reading.null.low, reading.null.high)
     )
-    where = {"down": f"above {high}", "up": f"below {low}", "retrain": f"outside {chance}"}
+    outside = f"but {chance}" if " to " not in chance else f"outside {chance}"
+    where = {"down": f"above {high}", "up": f"below {low}", "retrain": outside}
     return (
         f"{column.head}: with {column.models} shadow models, anything "
         f"{where[column.score.better]} would have shown; forgetting nothing gives {ceiling}."
@@ -218,6 +227,6 @@ def reading_aid(proof: Proof) -> str:
     return (
         f"{over}± is half of a 95 % interval over models and examples; the null is followed by the "
         f"central 95 % of what chance makes of perfect forgetting. {TOLD} lies beyond that: the "
-        f"method is told from retrain. {UNTOLD} lies within. Even perfect forgetting lands beyond "
-        "it once in twenty to forty times."
+        f"method is told from retraining. {UNTOLD} lies within: it is not told. Even "
+        "perfect forgetting lands beyond it once in twelve to twenty-five times."
     )

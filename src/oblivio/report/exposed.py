@@ -81,6 +81,7 @@ def exposed(
             if (heard := [h for h in voice.heard.get(method, ()) if h.exhibits.get("per_point")])
         ]
         if measures:
+            measures.sort(key=lambda measure: -measure["count"])
             found.append({"label": method, "colour": looks[method][0], "measures": measures})
     return found
 
@@ -97,9 +98,12 @@ def _measured(label: str, heard: Sequence[Heard], album: Pictures) -> dict[str, 
         one.exhibits["per_point_null"][1][0] for one in heard if "per_point_null" in one.exhibits
     ]
     bar = max(bars, default=None) if len(bars) == len(heard) else None
+    beyond = [bar is not None and example.exposure > bar for example in examples].count(True)
     return {
         "label": label,
-        "said": _said(examples, bar),
+        "short": "" if bar is None else f"{beyond:,} of {len(examples):,} beyond chance",
+        "said": _said(len(examples), beyond, bar),
+        "count": beyond,
         "examples": [
             {
                 "id": one.id,
@@ -126,15 +130,12 @@ def _examples(heard: Heard) -> list[Example]:
     ]
 
 
-def _said(examples: Sequence[Example], bar: float | None) -> str:
+def _said(total: int, beyond: int, bar: float | None) -> str:
     """How many examples are more exposed than chance alone makes the single most exposed one."""
     if bar is None:
-        return (
-            f"The most exposed of {len(examples):,}; the record holds no null of single examples."
-        )
-    beyond = sum(example.exposure > bar for example in examples)
+        return f"The most exposed of {total:,}; the record holds no null of single examples."
     return (
-        f"Of {len(examples):,} forgotten examples {f'{beyond:,}' if beyond else 'none'} "
+        f"Of {total:,} forgotten examples {f'{beyond:,}' if beyond else 'none'} "
         f"{'are' if beyond > 1 else 'is'} above {figures(bar)}, beyond which chance alone takes "
         "the most exposed one in one of forty cases."
     )

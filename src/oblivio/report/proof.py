@@ -57,8 +57,9 @@ class Column:
 
     def decimals(self, value: float) -> int:
         """How many decimals a number of this column deserves: it has three figures at the most."""
-        size = math.floor(math.log10(abs(value))) if value else 0
-        return min(self._decimals, max(0, 2 - size))
+        if not value:
+            return self._decimals
+        return min(self._decimals, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
 class Heard(NamedTuple):
@@ -206,6 +207,7 @@ def _called(short: str, about: str) -> str:
     """A measure's name as its docstring writes it, "U-LiRA: tells …", and settings if any."""
     name, _, settings = short.rpartition(":")[2].partition(" ")
     written, colon, _ = about.partition(": ")
+    written = written.partition(",")[0]
     own = written if colon and len(written) < _LONGEST else name.replace("_", " ")
     return f"{own} {settings}".strip()
 
