@@ -47,8 +47,7 @@ def way_plot(proof: Proof, looks: Looks) -> go.Figure | None:
     for place, column in enumerate(columns):
         _null(figure, column, place)
     left, right = _range(columns)
-    step = 0.25 if right - left < 2 else 0.5
-    ticks = [k * step for k in range(math.ceil(left / step), math.floor(right / step) + 1)]
+    ticks = [k / 2 for k in range(math.ceil(2 * left), math.floor(2 * right) + 1)]
     for rank, method in enumerate(proof.methods):
         shift = (rank - (len(proof.methods) - 1) / 2) * _STEP / tall
         _dots(figure, columns, method, shift, looks[method], (left, right))
@@ -117,7 +116,7 @@ def _range(columns: Sequence[Column]) -> tuple[float, float]:
         for end in (_ways(column, reading) or ())
     ]
     left = max(_ENDS[0], min([-0.2, *(end - 0.08 for end in found)]))
-    right = min(_ENDS[1], max([1.15, *(end + 0.08 for end in found)]))
+    right = min(_ENDS[1], max([1.3, *(end + 0.08 for end in found)]))
     return left, right
 
 
@@ -132,8 +131,8 @@ def _null(figure: go.Figure, column: Column, place: int) -> None:
             type="rect",
             x0=max(x[0], _ENDS[0]),
             x1=min(x[1], _ENDS[1]),
-            y0=place - 0.42,
-            y1=place + 0.42,
+            y0=place - 0.46,
+            y1=place + 0.46,
             fillcolor=_BAND,
             line_width=0,
             layer="below",
