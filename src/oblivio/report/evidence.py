@@ -15,6 +15,7 @@ from oblivio.report.plot import PALETTE, REFERENCE, SYMBOLS
 from oblivio.report.proof import Column, Proof, read_proofs
 from oblivio.report.section import Sheet
 from oblivio.report.sweep_plot import GLYPHS
+from oblivio.report.way_plot import way_plot
 
 
 def evidence_parts(
@@ -75,7 +76,7 @@ def _part(
         "heading": f"{proof.title}: evidence".replace(" %", "\u00a0%"),
         "summary": said.summary(proof),
         "setup": said.setup(proof),
-        "way": sheet.drawn(f"{name}-way", evidence_plot.way_plot(proof, looks)),
+        "way": sheet.drawn(f"{name}-way", way_plot(proof, looks)),
         "methods": [(m, looks[m][0], GLYPHS[looks[m][1]]) for m in proof.methods],
         "findings": said.sentences(proof),
         "sight": said.sight(proof),
