@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -16,14 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from joblib import cpu_count
+
 import oblivio
 from oblivio.bench.event import Event, Listener
 from oblivio.bench.process import AtOnce, passed_on
 from oblivio.bench.spec import Engine
 
-# Before Ray is imported: it shall not report its use, nor warn of what its next version will do.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anyone
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # no lines of Ray's between those of the run
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns of what its next version will do
+}
+for _name, _value in QUIET.items():  # read when Ray is imported; who has set them knows better
+    os.environ.setdefault(_name, _value)
+
 try:
     import ray
     from ray.exceptions import (
@@ -67,13 +76,13 @@ def cluster(
     """
     ours = not ray.is_initialized()
     if ours:
-        _connect(max(os.cpu_count() or 1, jobs * engine.threads))
+        _connect(max(cpu_count(), jobs * engine.threads))
     try:
         surroundings = Surroundings.here()
         for folder in folders:
             check_shared(folder, surroundings)
         needs = {"num_cpus": engine.threads, "num_gpus": int(engine.device == "cuda")}
-        _tell_if_nothing_fits(needs, tell)
+        _introduce(needs, tell)
         call = ray.remote(_call).options(max_retries=RETRIES, **needs)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
@@ -102,27 +111,34 @@ def _connect(cpus: int) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = os.environ.get("RAY_ADDRESS") or "auto"
     try:
+        if address not in ("auto", "local"):  # Ray itself tries for minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         if address != "local":
             ray.init(address, **quiet)
             return
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if address != "auto":
+    except (OSError, ValueError, RuntimeError) as error:
+        if address != "auto" or not isinstance(error, ConnectionError):
+            reason = str(error).strip().partition("\n")[0]
             raise ConnectionError(
-                f"There is no Ray cluster at RAY_ADDRESS={address}: "
-                f"{str(error).strip().partition(chr(10))[0]}"
+                f"Cannot join the Ray cluster at RAY_ADDRESS={address}: {reason}"
             ) from error
     # Nothing but events passes through Ray: the smallest store will do.
     small = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
     ray.init("local", num_cpus=cpus, **small, **quiet)
 
 
-def _tell_if_nothing_fits(needs: dict[str, int], tell: Listener) -> None:
-    """Ray lets what fits nowhere wait, as a machine may join; whoever waits should know."""
-    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def _introduce(needs: dict[str, int], tell: Listener) -> None:
+    """Tell what there is. Ray lets what fits nowhere wait for a machine to join: tell it."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    amounts = {what: [int(one.get(what, 0)) for one in machines] for what in ("CPU", "GPU")}
+    text = f"Ray has {len(machines)} machine{'s' * (len(machines) > 1)} with " + " and ".join(
+        f"{sum(amount)} {what}s" for what, amount in amounts.items()
+    )
     cpus, gpus = needs.values()
-    if not any(one.get("CPU", 0) >= cpus and one.get("GPU", 0) >= gpus for one in there):
-        text = f"No machine of the cluster has {cpus} CPUs and {gpus} GPUs: all waits for one."
-        tell(Event("cluster", "warning", text))
+    if not any(c >= cpus and g >= gpus for c, g in zip(*amounts.values(), strict=True)):
+        text += f"; none has the {cpus} CPUs and {gpus} GPUs of a cell, and all waits for one"
+    tell(Event("cluster", "warning", f"{text}."))
 
 
 # --- On another machine -------------------------------------------------------------------------
@@ -187,7 +203,7 @@ def _all_done(call: Any, tasks: Sequence[tuple[Any, ...]], jobs: int) -> list[in
         for task in running:
             ray.cancel(task)
         ray.wait(list(running), num_returns=len(running), timeout=5) if running else None
-    return lost
+    return sorted(lost)
 
 
 # --- Whether all machines share a folder --------------------------------------------------------
