@@ -36,8 +36,13 @@ class Retrains:
 
     reads: ClassVar[frozenset[Part]] = frozenset({"retain"})
 
+    def anew(self, split: Split, run: Run) -> tuple[Origin, Data]:
+        """What the model is made by, and of."""
+        return _other(run, "retrains"), split.retain
+
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
-        return _other(run, "retrains").make(split.retain, run)
+        origin, data = self.anew(split, run)
+        return origin.make(data, run)
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,14 @@ class ForgetsHalf:
 
     reads: ClassVar[frozenset[Part]] = frozenset({"forget", "retain"})
 
-    def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
+    def anew(self, split: Split, run: Run) -> tuple[Origin, Data]:
+        """What the model is made by, and of."""
         kept = split.forget.take(torch.where(remembered(split.forget.ids))[0])
-        return _other(run, "half").make(_joined(split.retain, kept), run)
+        return _other(run, "half"), _joined(split.retain, kept)
+
+    def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
+        origin, data = self.anew(split, run)
+        return origin.make(data, run)
 
 
 def remembered(ids: Tensor) -> Tensor:

@@ -23,8 +23,10 @@ class Ruli:
 
     with densities as in U-LiRA, which compares with retrained models instead: it also sees whatever
     else unlearning does to a model, while RULI asks what anyone who holds the unlearned model can
-    learn of who asked to be forgotten. A perfect method gives 50 %; the ceiling is the attack of
-    Carlini et al. 2022 on the originals.
+    learn of who asked to be forgotten. A perfect method gives 50 %, but for what the shadows that
+    saw a point have in common by chance, which its null shows; the ceiling is the attack of Carlini
+    et al. 2022 on the originals. Harm that all unlearned models share gives nobody away, and of a
+    class that is forgotten as a whole every half says the same: there the ceiling is low.
 
     Args:
         density: "kde", or "gaussian".
