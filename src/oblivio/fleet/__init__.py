@@ -1,7 +1,7 @@
 """Many small models at once: stacked weights, one step for all.
 
-`fit_many` is `fit` of each model, `make_many` is `Origin.make` of each, and `predict_many` is
-`predict` of each, to rounding. What cannot be done at once is done one after another.
+`fit_many` is `fit` of each model and `make_many` is `Origin.make` of each, to rounding. What cannot
+be trained at once is trained one after another.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from torch import Tensor, nn
 
 from oblivio.core import Data, Origin, Outputs, Run, derive, predict
 from oblivio.data.arrays import Arrays, batch_starts
-from oblivio.fleet.pack import agrees, alike, pack, packable
+from oblivio.fleet.packing import agrees, alike, pack, packable
 from oblivio.fleet.together import Job, fit_together, memory
 from oblivio.shadow import Answers, answers
 from oblivio.train import Recipe, fit
+
+LEAST = 8
+"""A model of which fewer fit the memory at once is trained alone, which is then no slower."""
 
 
 def fit_many(
@@ -27,8 +30,9 @@ def fit_many(
 ) -> list[nn.Module]:
     """Train many models in place, each on its own data: `fit` of each, to rounding.
 
-    Models that are alike, on equally many examples, are trained together where they can be packed,
-    so many at a time as `MEMORY` allows; all others one after another.
+    Models that are alike, on equally many examples, are trained together where they can be packed
+    and are small enough, so many at a time as `MEMORY` allows; all others one after another. Each
+    run is told how many were trained `together`.
 
     Args:
         models: Distinct ones.
@@ -48,6 +52,7 @@ def fit_many(
     for k in _fit_packed(models, data, recipe, runs):
         with _naming(k):
             fit(models[k], data[k], recipe, runs[k])
+        runs[k].note(together=1)
     return list(models)
 
 
@@ -79,11 +84,14 @@ def make_many(origins: Sequence[Origin], data: Sequence[Data], run: Run) -> list
     for k in alone:
         with _naming(k):
             made[k] = origins[k].make(data[k], run)
+        run.note(together=1)
     return [made[k] for k in range(len(origins))]
 
 
 def predict_many(models: Sequence[nn.Module], data: Data) -> Float[Tensor, "models n classes"]:
-    """The logits of each model over the same data: `predict` of each, to rounding.
+    """The logits of each model over the same data: `predict` of each.
+
+    One after another, as they take about a thousandth of the time that training takes.
 
     Args:
         models: They stay as they are.
@@ -165,7 +173,7 @@ def _kind_of_case(data: Arrays, run: Run) -> tuple[object, ...]:
 
 
 def _most(jobs: Sequence[Job], recipe: Recipe) -> int:
-    """How many to train at a time; below 2 where packing does not pay, or would not be the same."""
+    """How many to train at a time; 1 where packing does not pay, or would not be the same."""
     data, device = jobs[0].data, jobs[0].run.device
     if len(jobs) < 2 or len(data) == 0:
         return 1
@@ -178,7 +186,8 @@ def _most(jobs: Sequence[Job], recipe: Recipe) -> int:
     if not agrees(models, inputs):
         return 1
     batch = -(-len(data) // len(batch_starts(len(data), recipe.batch_size)))
-    return memory(device) // _bytes(models[0], inputs[0], batch)
+    most = memory(device) // _bytes(models[0], inputs[0], batch)
+    return most if most >= LEAST else 1
 
 
 def _bytes(model: nn.Module, inputs: Tensor, batch: int) -> int:

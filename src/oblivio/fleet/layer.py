@@ -21,36 +21,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Values = Float[Tensor, "..."]
-Shape = tuple[int, ...]
 
 
-def stacked(layers: Sequence[nn.Module], name: str, order: Shape = ()) -> nn.Parameter | None:
-    """A parameter of all layers, the models counted first.
-
-    Args:
-        layers: One of each model.
-        name: The parameter's.
-        order: How its dimensions lie in memory. If that is as the product takes and gives them, its
-            gradient needs no transposing copy.
-
-    Returns:
-        The parameter; None if the layers have none.
-    """
-    first = getattr(layers[0], name)
-    if first is None:
-        return None
-    values = torch.stack([getattr(layer, name).detach() for layer in layers])
-    if order:
-        back = sorted(range(len(order)), key=order.__getitem__)
-        values = values.permute(order).contiguous().permute(back)
-    return nn.Parameter(values, first.requires_grad)
+def stack(layers: Sequence[nn.Module], into: nn.Module) -> None:
+    """Give a layer the parameters and buffers of many, the models counted first."""
+    for name, value in layers[0]._parameters.items():
+        parameter = None
+        if value is not None:
+            values = torch.stack([layer.get_parameter(name).detach() for layer in layers])
+            parameter = nn.Parameter(values, value.requires_grad)
+        into.register_parameter(name, parameter)
+    for name, _ in layers[0].named_buffers():
+        into.register_buffer(name, torch.stack([layer.get_buffer(name) for layer in layers]))
 
 
-def product(rows: Values, weight: Values, bias: Values | None) -> Values:
-    """Each model's rows times its weight, (K, r, i) by (K, i, o), plus its bias."""
+def lowered(x: Values, *others: Values | None) -> Any:
+    """The same in the precision that autocast asks for, which does not reach into a Function."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device):
+        return x, *others
+    dtype = torch.get_autocast_dtype(device)
+    return [None if value is None else value.to(dtype) for value in (x, *others)]
+
+
+def product(x: Values, weight: Values, bias: Values | None) -> Values:
+    """(K, r, i) by (K, o, i), plus (K, o): each model's rows by its weights."""
     if bias is None:
-        return torch.bmm(rows, weight)
-    return torch.baddbmm(bias.unsqueeze(1), rows, weight)
+        return torch.bmm(x, weight.mT)
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
 class Linears(nn.Module):
@@ -61,21 +59,41 @@ class Linears(nn.Module):
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
-        self.register_parameter("weight", stacked(layers, "weight", (0, 2, 1)))
-        self.register_parameter("bias", stacked(layers, "bias"))
+        stack(layers, self)
 
     def forward(self, x: Values) -> Values:
         """Rows, or rows of rows."""
         rows = x.reshape(len(self.weight), -1, x.shape[-1])
-        y = product(rows, self.weight.transpose(1, 2), self.bias)
+        y = cast(Tensor, Linear.apply(*lowered(rows, self.weight, self.bias)))
         return y.view(*x.shape[:-1], -1)
 
 
-class Convolutions(nn.Module):
-    """Two-dimensional convolutions, as products of the windows under the kernel with its weights.
+class Linear(torch.autograd.Function):
+    """y_k = x_k W_kᵀ + b_k; autograd would leave the gradient of W_k transposed in memory."""
 
-    The images go through with their channels last in memory. A single convolution with K groups
-    would be the other way; on a CPU it is slower than K convolutions.
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Of all models."""
+        ctx.save_for_backward(x, weight)
+        return product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """∂x = ∂y W, ∂W = ∂yᵀ x, ∂b = Σ ∂y."""
+        (g,), (x, weight), needed = gradients, ctx.saved_tensors, ctx.needs_input_grad
+        return (
+            torch.bmm(g, weight) if needed[0] else None,
+            torch.bmm(g.mT, x) if needed[1] else None,
+            g.sum(1) if needed[2] else None,
+        )
+
+
+class Convolutions(nn.Module):
+    """Two-dimensional convolutions.
+
+    On a CPU they are made one after another, with the channels last in memory: as one convolution
+    with K times as many groups, or as a product with the windows under the kernel, all at once
+    takes longer.
     """
 
     weight: nn.Parameter
@@ -83,47 +101,22 @@ class Convolutions(nn.Module):
 
     def __init__(self, layers: Sequence[nn.Conv2d]) -> None:
         super().__init__()
-        self.register_parameter("weight", stacked(layers, "weight", (0, 3, 4, 2, 1)))
-        self.register_parameter("bias", stacked(layers, "bias"))
+        stack(layers, self)
         one = layers[0]
-        self.geometry = (one.kernel_size, one.stride, one.padding, one.dilation)
+        self.settings: Any = (one.stride, one.padding, one.dilation)
 
     def forward(self, x: Values) -> Values:
         """Images."""
-        weight = self.weight.permute(0, 3, 4, 2, 1).flatten(1, 3)
-        windows: Any = Windows.apply(x.permute(0, 2, 3, 1), *self.geometry)
-        rows = windows.reshape(len(weight), -1, weight.shape[1])
-        y = product(rows, weight, self.bias)
-        return y.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
-
-
-class Windows(torch.autograd.Function):
-    """What stands under the kernel at each of its places: (n, h, w, c) to (n, h', w', k k c)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Shape, stride: Shape, pad: Shape, step: Shape) -> Any:
-        """Copy the windows out of the padded images."""
-        x = F.pad(x, (0, 0, pad[1], pad[1], pad[0], pad[0])).contiguous()
-        places = [(x.shape[1 + d] - step[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in (0, 1)]
-        ctx.shape, ctx.pad = x.shape, pad
-        ctx.size = (len(x), *places, *kernel, x.shape[3])
-        a, b, c, d = x.stride()
-        ctx.stride = (a, b * stride[0], c * stride[1], b * step[0], c * step[1], d)
-        return x.as_strided(ctx.size, ctx.stride).reshape(*ctx.size[:3], -1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Each pixel's gradient is the sum over the windows that it stands in."""
-        given = gradients[0].reshape(ctx.size)
-        found = given.new_zeros(ctx.shape)
-        for i in range(ctx.size[3]):
-            for j in range(ctx.size[4]):
-                start = i * ctx.stride[3] + j * ctx.stride[4]
-                places = (*ctx.size[:3], ctx.size[5]), (*ctx.stride[:3], ctx.stride[5]), start
-                found.as_strided(*places).add_(given[:, :, :, i, j])
-        top, left = ctx.pad
-        inside = found[:, top : ctx.shape[1] - top, left : ctx.shape[2] - left]
-        return inside, None, None, None, None
+        count, bias = len(self.weight), self.bias
+        if x.device.type == "cpu":
+            images = x.contiguous(memory_format=torch.channels_last).chunk(count)
+            biases = [None] * count if bias is None else bias.unbind()
+            each = zip(images, self.weight.unbind(), biases, strict=True)
+            return torch.cat([F.conv2d(*values, *self.settings) for values in each])
+        images = x.unflatten(0, (count, -1)).transpose(0, 1).flatten(1, 2)
+        flat = None if bias is None else bias.flatten()
+        y = F.conv2d(images, self.weight.flatten(0, 1), flat, *self.settings, groups=count)
+        return y.unflatten(1, (count, -1)).transpose(0, 1).flatten(0, 1)
 
 
 class Normalisations(nn.Module):
@@ -137,46 +130,65 @@ class Normalisations(nn.Module):
 
     def __init__(self, layers: Sequence[nn.BatchNorm1d | nn.BatchNorm2d]) -> None:
         super().__init__()
-        self.register_parameter("weight", stacked(layers, "weight"))
-        self.register_parameter("bias", stacked(layers, "bias"))
-        for name, _ in layers[0].named_buffers():
-            self.register_buffer(name, torch.stack([layer.get_buffer(name) for layer in layers]))
+        stack(layers, self)
         self.eps, self.momentum = layers[0].eps, cast(float, layers[0].momentum)
 
     def forward(self, x: Values) -> Values:
         """Rows or images."""
         last = x.movedim(1, -1)
-        rows = last.reshape(len(self.running_mean), -1, x.shape[1])
-        rows = rows.to(torch.promote_types(rows.dtype, self.running_mean.dtype))
-        mean, var = self.running_mean, self.running_var
+        rows = last.reshape(len(self.running_mean), -1, x.shape[1]).to(self.running_mean.dtype)
+        weight = torch.ones_like(self.running_mean) if self.weight is None else self.weight
+        bias = torch.zeros_like(self.running_mean) if self.bias is None else self.bias
         if self.training:
-            mean, var = self._of_batch(rows)
-        scale = (var + self.eps).rsqrt()
-        if self.weight is not None:
-            scale = scale * self.weight
-        y = (rows - mean.unsqueeze(1)) * scale.unsqueeze(1)
-        if self.bias is not None:
-            y = y + self.bias.unsqueeze(1)
+            y, mean, var = cast(Any, Normalisation.apply(rows, weight, bias, self.eps))
+            self._remember(mean, var, rows.shape[1])
+        else:
+            scale = weight * (self.running_var + self.eps).rsqrt()
+            shift = bias - self.running_mean * scale
+            y = torch.addcmul(shift.unsqueeze(1), rows, scale.unsqueeze(1))
         return y.to(x.dtype).view(last.shape).movedim(-1, 1)
 
-    def _of_batch(self, rows: Values) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each model's rows; the running ones move towards them."""
-        n = rows.shape[1]
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, var: Tensor, n: int) -> None:
+        """Move the running statistics towards those of a batch of n values each."""
         if n == 1:
             raise ValueError("BatchNorm needs more than one value per channel to train.")
-        mean = rows.mean(1)
-        var = (rows - mean.unsqueeze(1)).square().mean(1)
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var * (n / (n - 1)), self.momentum)
-        return mean, var
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var * (n / (n - 1)), self.momentum)
+
+
+class Normalisation(torch.autograd.Function):
+    """y = w z + b, z = (x − μ) / s, s = √(σ² + ε): mean and variance over each model's rows.
+
+    ∂w = Σ z ∂y, ∂b = Σ ∂y, ∂x = (w / s) (∂y − ∂b / r − z ∂w / r), with r rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
+        """Of (K, r, c), (K, c) and (K, c): y, and μ and σ² of shape (K, c)."""
+        mean = x.mean(1)
+        z = x - mean.unsqueeze(1)
+        var = z.square().mean(1)
+        inverse = (var + eps).rsqrt()
+        ctx.save_for_backward(z.mul_(inverse.unsqueeze(1)), weight * inverse)
+        ctx.mark_non_differentiable(mean, var)
+        return torch.addcmul(bias.unsqueeze(1), z, weight.unsqueeze(1)), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The formulas."""
+        g, (z, scale) = gradients[0], ctx.saved_tensors
+        along, total, r = (g * z).sum(1), g.sum(1), g.shape[1]
+        found = torch.addcmul((-scale * total / r).unsqueeze(1), g, scale.unsqueeze(1))
+        found.addcmul_(z, (-scale * along / r).unsqueeze(1))
+        return found, along, total, None
 
 
 def plain(layer: nn.Module) -> bool:
     """Whether a layer with weights is one that can be packed, with such settings as are known."""
     if isinstance(layer, nn.Conv2d):
-        return layer.groups == 1 and layer.padding_mode == "zeros" and layer.padding != "same"
+        return layer.groups == 1 and layer.padding_mode == "zeros"
     if isinstance(layer, nn.modules.batchnorm._BatchNorm):
         return layer.track_running_stats and layer.momentum is not None
     return True
