@@ -423,6 +423,11 @@ def test_a_model_that_blows_up_is_named(alone: bool) -> None:
             laws.assert_same_state(one.state_dict(), other.state_dict())
 
 
+def test_one_example_has_no_variance() -> None:
+    with pytest.raises(ValueError, match="more than one value per channel"):
+        fit_many(fresh(Residual), subsets(), replace(SGD, batch_size=1), runs())
+
+
 def test_nothing_to_do() -> None:
     assert fit_many([], [], SGD, []) == []
     assert make_many([], [], RUN) == []
