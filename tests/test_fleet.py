@@ -440,6 +440,12 @@ def test_lengths_must_be_equal() -> None:
         make_many([Origin(mlp, SGD)], subsets([29, 29]), RUN)
 
 
+def test_a_model_given_twice() -> None:
+    (model,) = fresh(mlp, 1)
+    with pytest.raises(ValueError, match="A model is given twice"):
+        fit_many([model, model], subsets([29, 29]), SGD, runs(2))
+
+
 @pytest.mark.parametrize("sizes", [(29, 29, 29), (29, 28, 27)])
 def test_a_mask_that_does_not_fit(sizes: tuple[int, ...]) -> None:
     models, data = fresh(mlp), subsets(sizes)

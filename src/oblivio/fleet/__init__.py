@@ -46,9 +46,12 @@ def fit_many(
     Raises:
         FloatingPointError: If the loss of a model is no longer a finite number at the end of an
             epoch; models that were being trained together with it are left as they were.
-        ValueError: If there are not as many models, data and runs, or a mask does not fit.
+        ValueError: If there are not as many models, data and runs, one model is given twice, or a
+            mask does not fit.
     """
     _same_length(models=models, data=data, runs=runs)
+    if len({id(model) for model in models}) < len(models):
+        raise ValueError("A model is given twice: give copies, each is trained on its own data.")
     for k in _fit_packed(models, data, recipe, runs):
         with _naming(k):
             fit(models[k], data[k], recipe, runs[k])
@@ -140,7 +143,8 @@ def _fit_packed(
     kinds: list[nn.Module] = []
     alone: list[int] = []
     for k, (model, own, run) in enumerate(zip(models, data, runs, strict=True)):
-        if type(own) is Arrays and run.fabric.world_size == 1 and packable(model):
+        usual = run.fabric.world_size == 1 and not run.compile
+        if usual and type(own) is Arrays and packable(model):
             key = (_kind(model, kinds), *_kind_of_case(own, run))
             groups.setdefault(key, []).append(Job(k, model, own, run))
         else:
@@ -169,7 +173,7 @@ def _kind_of_case(data: Arrays, run: Run) -> tuple[object, ...]:
     """What must be the same for models to be trained together, besides their network."""
     x, masked = data.inputs, None if run.mask is None else tuple(run.mask.keep)
     kind = (x.shape, x.dtype, x.device, data.augment, data.mean, data.std)
-    return *kind, id(run.fabric), run.compile, masked
+    return *kind, id(run.fabric), masked
 
 
 def _most(jobs: Sequence[Job], recipe: Recipe) -> int:

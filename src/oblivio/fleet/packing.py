@@ -119,13 +119,13 @@ def agrees(models: Sequence[nn.Module], inputs: Sequence[Tensor]) -> bool:
         copies = [copy.deepcopy(model).train(mode) for model in models]
         packed = pack(copies).train(mode)
         with seeded(0):
-            before = torch.get_rng_state()
+            before = _randomness(inputs[0].device)
             try:
                 found = packed(torch.cat(list(inputs)))
             except (RuntimeError, ValueError, TypeError, IndexError):
                 return False
             expected = torch.cat([m(x) for m, x in zip(copies, inputs, strict=True)])
-            if not torch.equal(before, torch.get_rng_state()):
+            if not torch.equal(before, _randomness(inputs[0].device)):
                 return False
         if found.shape != expected.shape:
             return False
@@ -133,3 +133,11 @@ def agrees(models: Sequence[nn.Module], inputs: Sequence[Tensor]) -> bool:
         if not torch.allclose(found, expected, tolerance, tolerance * scale, equal_nan=True):
             return False
     return True
+
+
+def _randomness(device: torch.device) -> Tensor:
+    """The random states of the CPU and of a device."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return torch.cat(states)
