@@ -88,11 +88,14 @@ def cluster(
         events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         died: list[str] = []
 
-        def on_machines(function: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
+        def on_machines(
+            function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+        ) -> list[Any]:
             tasks = [(function, arguments, events, surroundings) for arguments in calls]
-            died.extend(str(tasks[lost][1][0]) for lost in _all_done(call, tasks, jobs))
-            for folder in folders:  # a network folder may remember for a while what was not there
-                os.listdir(folder)
+            results = _all_done(call, tasks, jobs)
+            lost = (task for number, task in enumerate(tasks) if number not in results)
+            died.extend(str(arguments[0]) for _, arguments, *_ in lost)
+            return [results.get(number) for number in range(len(tasks))]
 
         with passed_on(events, tell):
             yield on_machines
@@ -173,19 +176,19 @@ class Surroundings:
 
 
 def _call(
-    function: Callable[..., None], arguments: tuple[Any, ...], events: Queue, caller: Surroundings
-) -> None:
+    function: Callable[..., Any], arguments: tuple[Any, ...], events: Queue, caller: Surroundings
+) -> Any:
     caller.enter()
-    function(*arguments, events.put)
+    return function(*arguments, events.put)
 
 
-def _all_done(call: Any, tasks: Sequence[tuple[Any, ...]], jobs: int) -> list[int]:
+def _all_done(call: Any, tasks: Sequence[tuple[Any, ...]], jobs: int) -> dict[int, Any]:
     """Call with all of these, so many at once (0: as the cluster bears), and wait for the last.
 
     Returns:
-        Which of them were given up, as their processes died again and again.
+        What each gave, by its number, without those whose processes died again and again.
     """
-    left, running, lost = list(enumerate(tasks))[::-1], {}, []
+    left, running, results = list(enumerate(tasks))[::-1], {}, {}
     try:
         while left or running:
             while left and (not jobs or len(running) < jobs):
@@ -194,16 +197,16 @@ def _all_done(call: Any, tasks: Sequence[tuple[Any, ...]], jobs: int) -> list[in
             (ended,), _ = ray.wait(list(running), num_returns=1)
             number = running.pop(ended)
             try:
-                ray.get(ended)
+                results[number] = ray.get(ended)
             except RayTaskError as error:
                 raise error.cause from None
             except (WorkerCrashedError, OutOfMemoryError, NodeDiedError):
-                lost.append(number)
+                continue
     finally:  # after Ctrl-C or an error: politely, so that no half-written file stays behind
         for task in running:
             ray.cancel(task)
         ray.wait(list(running), num_returns=len(running), timeout=5) if running else None
-    return sorted(lost)
+    return results
 
 
 # --- Whether all machines share a folder --------------------------------------------------------

@@ -11,8 +11,8 @@ from typing import Any
 
 from oblivio.bench.event import Listener
 
-AtOnce = Callable[[Callable[..., None], Iterable[tuple[Any, ...]]], None]
-"""Call a function with each of these arguments and a listener, in any order; return after all."""
+AtOnce = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], list[Any]]
+"""Call a function with each of these arguments and a listener, in any order; give all results."""
 
 
 @contextmanager
@@ -20,9 +20,8 @@ def processes(jobs: int, tell: Listener) -> Generator[AtOnce]:
     """A way to call a function many times: here one after another, or in several processes."""
     if jobs == 1:
 
-        def one_by_one(function: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
-            for call in calls:
-                function(*call, tell)
+        def one_by_one(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+            return [function(*call, tell) for call in calls]
 
         yield one_by_one
         return
@@ -36,8 +35,10 @@ def processes(jobs: int, tell: Listener) -> Generator[AtOnce]:
             parallel(delayed(_start_up)() for _ in range(jobs))
         events: Any = manager.Queue()
 
-        def in_processes(function: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
-            parallel(delayed(function)(*call, events.put) for call in calls)
+        def in_processes(
+            function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+        ) -> list[Any]:
+            return list(parallel(delayed(function)(*call, events.put) for call in calls))
 
         with passed_on(events, tell):
             yield in_processes

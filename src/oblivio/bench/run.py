@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from oblivio.bench import evidence
 from oblivio.bench.cell import complete, learn, prepare, run_cell, source_of, split_of, starts_dense
+from oblivio.bench.claim import shared
 from oblivio.bench.event import Listener
 from oblivio.bench.process import AtOnce, processes
 from oblivio.bench.spec import Cell, Experiment, as_toml
@@ -80,12 +82,13 @@ def run(
     # Processes tell of their warnings as events, and may stand in another folder.
     quiet = Store(store.folder.absolute(), store.shared and store.shared.absolute())
     with _engine(engine, jobs, tell, experiment, quiet) as at_once:
-        at_once(learn, [(cell, quiet) for cell in dense.values()])
-        at_once(learn, [(c, quiet) for key, c in originals.items() if key not in dense])
-        at_once(run_cell, [(cell, quiet) for cell in left])
+        shared(at_once, learn, dense, quiet)
+        shared(at_once, learn, {k: c for k, c in originals.items() if k not in dense}, quiet)
+        shared(at_once, run_cell, {cell.key: cell for cell in left}, quiet)
         casts = {case.cast_key: case for case in planned.cases}
-        at_once(evidence.learn, [(case, quiet.evidence) for case in casts.values()])
-        at_once(evidence.judge, [(case, quiet.evidence) for case in planned.cases])
+        shared(at_once, evidence.learn, casts, quiet.evidence)
+        shared(at_once, evidence.judge, {case.key: case for case in planned.cases}, quiet.evidence)
+    os.listdir(quiet.folder / quiet.kind)  # a network folder may still remember what was not there
     found = (quiet.read_record(cell.key) for cell in experiment.cells())
     return [record for record in found if record is not None]
 
