@@ -24,6 +24,7 @@ CHECKED = (
     "scenarios",
     "methods",
     "metrics",
+    "apps",
     "bench",
 )
 install_import_hook([f"oblivio.{part}" for part in CHECKED], "shapes.checked")
