@@ -1,6 +1,6 @@
 """Nulls, ceilings and intervals: right on crowds whose truth is known."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -19,8 +19,9 @@ def test_the_null_is_about_nothing_and_the_ceiling_is_the_originals(design):
     assert null.low < 0 < null.high
     assert abs(null.value) < 0.05
     assert found.ceiling["shift"] == pytest.approx(2.0, abs=0.15)
-    # swaps change signs of 40 differences of two standard normals, meaned over 30 points
-    assert null.high - null.low == pytest.approx(2 * 1.96 * (2 / 40 / 30) ** 0.5, rel=0.5)
+    # swaps change signs of 40 or 20 differences of standard normals, meaned over 30 points
+    width = 2 * 1.96 * (2 / (40 if design == "fixed" else 20) / 30) ** 0.5
+    assert 0.6 * width < null.high - null.low < 1.7 * width
     low, high = found.exhibits["roc_null"]
     assert all(a <= b for a, b in zip(low, high, strict=True))
     assert len(found.exhibits["roc_ceiling"]) == len(RATES)
@@ -35,24 +36,43 @@ def test_the_null_does_not_look_at_the_unlearned_models():
 @pytest.mark.parametrize("design", ["fixed", "halves"])
 def test_intervals_cover_the_truth_about_as_often_as_they_say(design):
     covered = []
-    for seed in range(60):
+    for seed in range(40):
         shadows = crowd(24, forget=24, design=design, shift=1.0, seed=seed)
-        value, low, high = estimate(Shift(), shadows, groups=8)[0]["shift"]
+        value, low, high = estimate(Shift(), shadows)[0]["shift"]
         assert low <= value <= high
         covered.append(low <= 1.0 <= high)
-    assert np.mean(covered) >= 0.85
+    assert np.mean(covered) >= 0.8
 
 
-def test_intervals_are_those_of_the_jackknife():
-    """With as many groups as models, the models' part is the usual s² / n."""
-    shadows = crowd(12, forget=1, shift=1.0)
-    # The one point of D_f always stays: the points' part is nothing.
+def test_intervals_of_a_mean_are_students():
+    """Without points that could be left out, the models' part is the usual s² / n."""
+    shadows = crowd(13, forget=1, shift=1.0)
     difference = (shadows.unlearned.margins - shadows.retrained.margins)[:, 0]
-    value, low, high = estimate(Shift(), shadows, groups=12)[0]["shift"]
+    value, low, high = estimate(Shift(), shadows, draws=1000)[0]["shift"]
     assert value == pytest.approx(float(difference.mean()))
-    half = 2.2009851600829 * float(difference.std()) / 12**0.5
-    assert high - value == pytest.approx(half)
-    assert value - low == pytest.approx(half)
+    half = 1.96 * float(difference.std()) / 13**0.5
+    assert high - value == pytest.approx(half, rel=0.08)
+    assert value - low == pytest.approx(high - value)
+
+
+@dataclass(frozen=True)
+class Alone(Shift):
+    """How high the unlearned models' margins are: retrained models play no part."""
+
+    def __call__(self, shadows):
+        return {"shift": float(shadows.versus()[0].mean())}
+
+
+@pytest.mark.parametrize("measure", [Shift(), Alone()])
+@pytest.mark.parametrize("design", ["fixed", "halves"])
+def test_a_perfect_method_seldom_lands_outside_its_null(measure, design):
+    outside = []
+    for seed in range(60):
+        shadows = crowd(24, forget=3, retain=0, test=0, design=design, seed=seed)
+        null = scale(measure, shadows, seed, swaps=50).null["shift"]
+        outside.append(not null.low <= measure(shadows)["shift"] <= null.high)
+    # of 60 draws, 3 are expected, and 9 or more once in 300 times; the swaps' own 95 % gave 20
+    assert sum(outside) <= 8
 
 
 def test_lists_for_plots_are_handed_on():
