@@ -32,13 +32,18 @@ from worlds import Case, case, pictures
 EXACT = ("Retrain", "RetrainAgain")
 """Methods whose result owes nothing to the weights that come in."""
 
-ELSEWHERE = ("trojan",)
+ELSEWHERE = ("transfer", "trojan")
 """Metrics whose headline is about something else than memorised labels: see their own tests."""
 
 TRAINING = ("bound", "cka", "closeness", "probe", "relearn", "tow")
 """Metrics that train a model of their own, whose order of examples goes by position."""
 
 QUICK: Mapping[str, Mapping[str, Any]] = {
+    "transfer": {
+        "target": {"name": "part", "train": 40, "test": 40},
+        "probe": {"epochs": 3},
+        "full": {"epochs": 2},
+    },
     "relearn": {"recipe": {"lr": 0.05}, "floor": 0.5, "most": 25},
 }
 """Settings of metrics that would take too long as they are."""

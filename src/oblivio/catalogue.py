@@ -46,7 +46,7 @@ def names(family: str) -> list[str]:
 
     Example:
         >>> names("scenarios")
-        ['class_wise', 'items', 'poisoned', 'random']
+        ['class_wise', 'classes', 'harmful', 'items', 'poisoned', 'random']
     """
     package = importlib.import_module(FAMILIES[family])
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_")

@@ -105,12 +105,18 @@ class Data(Protocol):
 class Split:
     """Two disjoint parts of the training data: `forget` (D_f) and `retain` (D_r).
 
+    Args:
+        forget: What is to be forgotten.
+        retain: What is kept.
+        notes: What a scenario has to say of its choice, for the report.
+
     Raises:
         ValueError: If one part is empty, an id stands twice, or an id stands in both parts.
     """
 
     forget: Data
     retain: Data
+    notes: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, data in (("forget", self.forget), ("retain", self.retain)):
@@ -164,7 +170,7 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         """The same split with its data on a device."""
-        return Split(self.forget.to(device), self.retain.to(device))
+        return replace(self, forget=self.forget.to(device), retain=self.retain.to(device))
 
 
 def _repeated(ids: Tensor) -> list[int]:

@@ -19,8 +19,11 @@ from oblivio.scenarios.class_wise import ClassWise
 from oblivio.scenarios.items import Items, read_ids
 from oblivio.scenarios.random import Random
 
-NEEDED: dict[str, dict[str, Any]] = {"items": {"ids": (10, 13, 100)}}
-"""Settings of scenarios that cannot do without."""
+NEEDED: dict[str, dict[str, Any]] = {
+    "items": {"ids": (10, 13, 100)},
+    "harmful": {"target": {"name": "part", "train": 40}, "repeats": 1},
+}
+"""Settings of scenarios that cannot do without, or would take long."""
 
 SCENARIOS = {
     **{name: find("scenarios", name)(**NEEDED.get(name, {})) for name in names("scenarios")},

@@ -238,7 +238,8 @@ def _forget_and_judge(cell: Cell, store: Store, tell: Listener) -> Record:
         "metrics": metrics,
         "exhibits": exhibits,
         "judged": list(cell.experiment.metrics),
-        "notes": about["notes"],
+        # The split is the same for all methods, so that its notes stand with one of them.
+        "notes": (split.notes if cell.method["name"] == "original" else {}) | about["notes"],
         "split": {
             "forget": len(split.forget),
             "retain": len(split.retain),
