@@ -22,7 +22,7 @@ from oblivio.core import Data, Method, Origin, Run, Split, derive, predict, unle
 from oblivio.fleet import answers_many, make_many
 from oblivio.shadow import Answers, Design, Shadows, answers
 
-Positions = Int64[Tensor, " k"]
+Positions = Int64[Tensor, " _"]
 
 
 @dataclass(frozen=True, eq=False)

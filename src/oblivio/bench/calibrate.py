@@ -41,7 +41,7 @@ from torch import Tensor
 from oblivio.core import derive
 from oblivio.shadow import RATES, Measure, Shadows, TooFew
 
-Positions = Int64[Tensor, "k size"]
+Positions = Int64[Tensor, "_ size"]
 Numbers = Float64[np.ndarray, "..."]
 
 SWAPS = 100
