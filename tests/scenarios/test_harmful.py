@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import mean
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,7 +20,13 @@ from oblivio.data.arrays import Arrays
 from oblivio.data.source import Source
 from oblivio.models import factory
 from oblivio.scenarios import harmful
-from oblivio.scenarios._influence import against_gradient, fold_of, leave_one_out
+from oblivio.scenarios._influence import (
+    against_gradient,
+    fold_of,
+    halves,
+    leave_one_out,
+    subsets,
+)
 from oblivio.scenarios.classes import Classes
 from oblivio.scenarios.harmful import Harmful
 from oblivio.train import Recipe
@@ -34,7 +43,7 @@ QUICK: dict[str, Any] = {
     "probe": RECIPE,
     "repeats": 1,
 }
-WAYS = ("leave_one_out", "gradient", "chance")
+WAYS = ("subsets", "leave_one_out", "gradient", "chance")
 
 
 @pytest.fixture(autouse=True)
@@ -49,24 +58,49 @@ def target(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- Against slow truths ------------------------------------------------------------------------
 
 
+def loss(origin: Origin, seen: set[int]) -> float:
+    """The cross-validated loss of probes of a model that has seen some classes, one by one."""
+    own = torch.isin(SOURCE.labels, torch.tensor(sorted(seen)))
+    model = origin.make(SOURCE.take(torch.where(own)[0]), RUN)
+    fold, total = fold_of(TARGET.labels, 3, derive(RUN.seed, "folds")), 0.0
+    for k in range(3):
+        learnt, left = (TARGET.take(torch.where(m)[0]) for m in (fold != k, fold == k))
+        logits, labels = predict(probed(model, learnt, 3, RECIPE, RUN), left)
+        total += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
+    return total / len(TARGET)
+
+
 def test_leave_one_out_agrees_with_one_training_after_another() -> None:
     origins = [Origin(BUILD, RECIPE, seed) for seed in (0, 1)]
     found = leave_one_out(SOURCE, TARGET, origins, RECIPE, RUN, folds=3)
-    fold = fold_of(TARGET.labels, 3, derive(RUN.seed, "folds"))
-
-    def loss(without: int) -> float:
-        total = 0.0
-        for origin in origins:
-            model = origin.make(SOURCE.take(torch.where(SOURCE.labels != without)[0]), RUN)
-            for k in range(3):
-                learnt, left = (TARGET.take(torch.where(m)[0]) for m in (fold != k, fold == k))
-                logits, labels = predict(probed(model, learnt, 3, RECIPE, RUN), left)
-                total += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
-        return total / len(origins) / len(TARGET)
-
-    expected = [loss(-1) - loss(c) for c in range(4)]
+    every = set(range(4))
+    whole, *rest = (
+        sum(loss(origin, seen) for origin in origins) / 2
+        for seen in (every, *(every - {c} for c in every))
+    )
+    expected = [whole - own for own in rest]
     torch.testing.assert_close(found, torch.tensor(expected).double(), rtol=0, atol=1e-4)
     assert float(found.std()) > 1e-3
+
+
+def test_subsets_agree_with_one_training_after_another() -> None:
+    origins = [Origin(BUILD, RECIPE, seed) for seed in range(6)]
+    found = subsets(SOURCE, TARGET, origins, RECIPE, RUN, folds=3)
+    seen = [set(torch.where(row)[0].tolist()) for row in halves(4, 6, derive(RUN.seed, "halves"))]
+    losses = [loss(origin, own) for origin, own in zip(origins, seen, strict=True)]
+    for c in range(4):
+        inside = mean(one for one, own in zip(losses, seen, strict=True) if c in own)
+        outside = mean(one for one, own in zip(losses, seen, strict=True) if c not in own)
+        assert float(found[c]) == pytest.approx(inside - outside, abs=1e-4)
+    assert float(found.std()) > 1e-3
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(classes=st.integers(2, 9), pairs=st.integers(1, 9), seed=st.integers(0, 99))
+def test_every_class_is_in_one_half_of_each_pair(classes: int, pairs: int, seed: int) -> None:
+    seen = halves(classes, 2 * pairs, seed)
+    assert bool((seen[::2] ^ seen[1::2]).all())
+    assert bool((seen.sum(1) >= classes // 2).all())
 
 
 def test_folds_hold_every_class_equally() -> None:
@@ -107,13 +141,13 @@ def test_the_targets_test_data_are_not_touched(by: Any) -> None:
 
 def test_the_worst_are_forgotten_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     told = torch.tensor([0.1, 0.4, -0.2, 0.3], dtype=torch.float64)
-    monkeypatch.setattr(harmful, "leave_one_out", lambda *_, **__: told)
+    monkeypatch.setattr(harmful, "subsets", lambda *_, **__: told)
     split = Harmful(count=2, **QUICK)(SOURCE, 0)
     assert split.gone.tolist() == [1, 3]
     assert split.digest == Classes((3, 1))(SOURCE, 0).digest
     assert split.notes == {
         "forgotten_classes": [1, 3],
-        "harm_leave_one_out": {"0": 0.1, "1": 0.4, "2": -0.2, "3": 0.3},
+        "harm_subsets": {"0": 0.1, "1": 0.4, "2": -0.2, "3": 0.3},
     }
     assert split.to(torch.device("cpu")).notes == split.notes
 
@@ -125,7 +159,7 @@ def test_a_rank_is_made_once_for_all_counts(monkeypatch: pytest.MonkeyPatch) -> 
         calls.append(1)
         return torch.arange(4.0, dtype=torch.float64)
 
-    monkeypatch.setattr(harmful, "leave_one_out", told)
+    monkeypatch.setattr(harmful, "subsets", told)
     for count in (1, 2, 3):
         Harmful(count=count, **QUICK)(SOURCE, 0)
     assert len(calls) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,8 +54,8 @@ def leave_one_out(
         The harm in nats, above 0 where the target is better off without the class.
 
     Source: Jain et al. 2023, "A data-based perspective on transfer learning", take the mean over
-    thousands of models that have seen random halves of the classes; we leave out one at a time, and
-    judge by the training data of the target.
+    thousands of models that have seen random halves of the classes (see `subsets`); here one is
+    left out at a time, and the training data of the target judge.
     """
     classes = classes_of(train).tolist()
     without = [train.take(torch.where(train.labels != c)[0]) for c in classes]
@@ -64,6 +64,58 @@ def leave_one_out(
     losses = crossed([features(m, target) for m in models], recipe, run, folds=folds)
     whole, *rest = losses.view(-1, len(origins))
     return torch.stack([(whole - own).mean() for own in rest])
+
+
+def subsets(
+    train: Data,
+    target: Data,
+    origins: Sequence[Origin],
+    recipe: Recipe,
+    run: Run,
+    *,
+    folds: int,
+) -> Harm:
+    """How much worse the target is learned by models that have seen a class than by others.
+
+    harm(c) = mean_{s: c ∈ C_s} L(A_s(D[C_s])) − mean_{s: c ∉ C_s} L(A_s(D[C_s]))
+
+    where C_s is a random half of the classes, and A_s and L are as in `leave_one_out`. Every model
+    has a say in every class, so that for the same number of models chance plays a smaller part.
+    Halves come in pairs, each with the half that it leaves: every class is in one of the two.
+
+    Args:
+        train: D, the source's training data.
+        target: The target's training data.
+        origins: A_s, one for each half; an even number.
+        recipe: Of the probes.
+        run: Where, and with which seed.
+        folds: How many.
+
+    Returns:
+        The harm in nats, above 0 where the target is better off without the class.
+
+    Source: Jain et al. 2023, "A data-based perspective on transfer learning", section 2, with
+    thousands of models; judged by the target's training data.
+    """
+    seen = halves(len(classes_of(train)), len(origins), derive(run.seed, "halves"))
+    place = torch.searchsorted(classes_of(train), train.labels)
+    data = [train.take(torch.where(own[place])[0]) for own in seen]
+    models = make_many(origins, data, run)
+    losses = crossed([features(m, target) for m in models], recipe, run, folds=folds)
+    inside = (seen * losses[:, None]).sum(0) / seen.sum(0)
+    outside = (~seen * losses[:, None]).sum(0) / (~seen).sum(0)
+    return inside - outside
+
+
+def halves(classes: int, count: int, seed: int) -> Bool[Tensor, "models c"]:
+    """Random halves of the classes, each followed by the half that it leaves."""
+    draw = torch.Generator().manual_seed(seed)
+    seen = torch.zeros(count, classes, dtype=torch.bool)
+    for pair in range(count // 2):
+        half = torch.randperm(classes, generator=draw)[: classes // 2]
+        seen[2 * pair, half] = True
+        seen[2 * pair + 1] = ~seen[2 * pair]
+    return seen
 
 
 def crossed(

@@ -16,11 +16,17 @@ from oblivio.data.sets import written_out
 from oblivio.data.source import load
 from oblivio.fleet import make_many
 from oblivio.models import factory, load_weights
-from oblivio.scenarios._influence import Harm, against_gradient, classes_of, leave_one_out
+from oblivio.scenarios._influence import (
+    Harm,
+    against_gradient,
+    classes_of,
+    leave_one_out,
+    subsets,
+)
 from oblivio.train import Recipe
 from oblivio.transfer import check_target
 
-By = Literal["leave_one_out", "gradient", "chance"]
+By = Literal["subsets", "leave_one_out", "gradient", "chance"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +36,14 @@ class Harmful:
     Classes are ranked with small models of the scenario's own, by the target's training data: its
     test data are not looked at. Which are chosen, and every class's harm, the split notes.
 
-        leave_one_out  small models are trained on the source without each class in turn; a class
-                       is the more harmful, the better the target is then learned by a linear probe,
-                       judged by cross-validation
+        subsets        small models are trained on random halves of the classes; a class is the
+                       more harmful, the worse the target is learned by a linear probe of those that
+                       have seen it than of the others, judged by cross-validation
+        leave_one_out  likewise, but small models are trained without each class in turn
         gradient       the cosine between the mean gradients of a class and of the target, in all
                        layers but the last, of a model trained on all of the source; a class is the
                        more harmful, the lower it is
-        chance         at random: what the other two must be better than
+        chance         at random: what the others must be better than
 
     Args:
         target: The table of the target's data set.
@@ -46,7 +53,8 @@ class Harmful:
             nothing is trained.
         recipe: How it is trained.
         probe: How the probe's last layer is trained, on standardised features.
-        repeats: How many small models, from seeds of their own, a class's harm is the mean of.
+        repeats: How many small models there are for each class (for the gradient: in all), from
+            seeds of their own. Few are too few: among ten classes, three left much to chance.
         folds: Of the cross-validation.
 
     Raises:
@@ -55,17 +63,16 @@ class Harmful:
             or its inputs another shape, or the model suits neither.
 
     Source: Jia et al. 2023, section 6 ("Transfer learning"), who take the classes from Jain et al.
-    2023, "A data-based perspective on transfer learning". Both ways to rank are ours, since theirs
-    takes thousands of models.
+    2023, "A data-based perspective on transfer learning": by subsets, with thousands of models.
     """
 
     target: Mapping[str, Any] = field(default_factory=lambda: {"name": "digits"})
     count: int = 1
-    by: By = "leave_one_out"
+    by: By = "subsets"
     model: Mapping[str, Any] = field(default_factory=lambda: {"name": "mlp", "hidden": [64]})
     recipe: Recipe = Recipe(epochs=10, lr=0.05, batch_size=64)
     probe: Recipe = Recipe(epochs=20, lr=0.1, batch_size=64, schedule="cosine")
-    repeats: int = 3
+    repeats: int = 8
     folds: int = 5
 
     def __post_init__(self) -> None:
@@ -138,14 +145,17 @@ class Harmful:
         shape = tuple(next(train.take(torch.arange(1)).batches(1)).inputs.shape[1:])
         table = {k: v for k, v in self.model.items() if k != "weights"}
         build = factory(table, shape, int(train.labels.max()) + 1)
-        seeds = [derive(run.seed, "model", k) for k in range(self.repeats)]
+        pairs = -(-self.repeats * len(classes_of(train)) // 2)
+        count = 2 * pairs if self.by == "subsets" else self.repeats
+        seeds = [derive(run.seed, "model", k) for k in range(count)]
         origins = [Origin(build, self.recipe, one) for one in seeds]
-        if self.by == "leave_one_out":
-            return leave_one_out(train, target, origins, self.probe, run, folds=self.folds)
+        if self.by != "gradient":
+            way = subsets if self.by == "subsets" else leave_one_out
+            return way(train, target, origins, self.probe, run, folds=self.folds)
         if "weights" in self.model:
             models = [load_weights(origins[0].fresh(), self.model["weights"]).eval()]
         else:
-            models = make_many(origins, [train] * self.repeats, run)
+            models = make_many(origins, [train] * count, run)
         found = [against_gradient(m, train, target, self.probe, run) for m in models]
         return torch.stack(found).mean(0)
 
