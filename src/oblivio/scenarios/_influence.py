@@ -38,9 +38,9 @@ def leave_one_out(
 
     harm(c) = mean_s [ L(A_s(D)) − L(A_s(D \ D_c)) ]
 
-    where A_s is the training of a small model from seed s, and L(θ) the mean cross-entropy on each
-    fold of the target's training data of a linear probe of θ's features that is trained on the
-    other folds.
+    where A_s is the training of a small model from seed s, and L(θ) = mean_i (1 − p_{y_i}(x_i)) how
+    much a linear probe of θ's features errs on each fold of the target's training data, trained on
+    the other folds. Unlike the cross-entropy, no single example can outweigh all others.
 
     Args:
         train: D, the source's training data.
@@ -51,7 +51,7 @@ def leave_one_out(
         folds: How many.
 
     Returns:
-        The harm in nats, above 0 where the target is better off without the class.
+        The harm, from −1 to 1, above 0 where the target is better off without the class.
 
     Source: Jain et al. 2023, "A data-based perspective on transfer learning", take the mean over
     thousands of models that have seen random halves of the classes (see `subsets`); here one is
@@ -92,7 +92,7 @@ def subsets(
         folds: How many.
 
     Returns:
-        The harm in nats, above 0 where the target is better off without the class.
+        The harm, from −1 to 1, above 0 where the target is better off without the class.
 
     Source: Jain et al. 2023, "A data-based perspective on transfer learning", section 2, with
     thousands of models; judged by the target's training data.
@@ -132,7 +132,8 @@ def crossed(
     ):
         left = fold == k
         logits = layer(own.inputs[left]).detach().double()
-        total[place % len(rows)] += F.cross_entropy(logits, labels[left], reduction="sum")
+        p = logits.softmax(1).gather(1, labels[left][:, None])
+        total[place % len(rows)] += (1 - p).sum()
     return total / len(labels)
 
 
