@@ -19,6 +19,7 @@ from oblivio.data.attack import Attack
 from oblivio.data.sets.digits import Digits
 from oblivio.data.triggers.patch import Patch
 from oblivio.models.mlp import MLP
+from oblivio.scenarios.items import read_ids
 from oblivio.train import Recipe
 
 TRIGGER = "name = 'patch', size = 2"
@@ -113,15 +114,26 @@ def test_a_trigger_that_is_known_finds_its_images(says: Says, victim: Path) -> N
     assert told["attempts"] == 1
 
 
-def test_suspects_are_forgotten_and_it_is_said_where_that_does_not_help(
+def test_where_nothing_is_known_suspects_are_named_and_nothing_is_forgotten(
     says: Says, victim: Path
 ) -> None:
-    status, out, err = says("--find", 0.3, "--target", 7, "--method", "original")
+    (victim / "victim-cleansed.safetensors").unlink(missing_ok=True)
+    status, out, _ = says("--find", 0.3, "--target", 7)
     assert status == 0
-    assert "suspected by their spectral signature" in out
+    assert "the most suspicious first" in out
+    found = read_ids(victim / "victim-suspects.csv")
+    labels = dict(zip(given()[0].ids.tolist(), given()[0].labels.tolist(), strict=True))
+    assert {labels[one] for one in found} == {7}
+    assert len(found) == round(0.3 * sum(label == 7 for label in labels.values()))
+    assert not (victim / "victim-cleansed.safetensors").exists()
+
+
+def test_it_is_said_where_the_model_is_not_cleansed(says: Says, victim: Path) -> None:
+    status, out, err = says("--ids", "poisoned.csv", "--method", "original", "--out", "same.pt")
+    assert status == 0
     assert "ASR" not in out  # nobody told the trigger
-    assert "The model is not cleansed" in err
-    told = json.loads((victim / "victim-cleansed.json").read_text())
+    assert "The model is not cleansed: 100.0 % of the poisoned images are still" in err
+    told = json.loads((victim / "same.json").read_text())
     assert "asr" not in told["after"]
     assert not told["cleansed"]
 

@@ -80,9 +80,10 @@ def outliers(features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
 def suspects(model: nn.Module, train: Data, target: int, share: float = 0.5) -> Ids:
     """The images of a class that an attacker may have given their label: those with the largest τ.
 
-    The source removes 1.5 times as many as may be poisoned at most. To suspect too many costs
-    little, since clean images abound; but from poisoned ones that stay in D_r a method that trains
-    on it learns the trigger again, and few suffice.
+    For a person to look at, not to be forgotten unseen. On digits, of the first 20 suspects 58 to
+    98 % were poisoned, so that the trigger shows at a glance; but half of a class held no more than
+    51 to 80 % of its poisoned images (docs/results.md), and from those that stay in D_r a method
+    that trains on it learns the trigger again.
 
     Args:
         model: That may be poisoned; its penultimate features are looked at.

@@ -61,8 +61,8 @@ def command(
         Optional[float],  # ruff: ignore[non-pep604-annotation-optional]
         typer.Option(
             metavar="SHARE",
-            help="Where neither ids nor trigger are known: suspect this share of the target class "
-            "by its spectral signature.",
+            help="Where neither ids nor trigger are known: forget nothing, but write the ids of "
+            "this share of the target class, the most suspicious first, for a person to look at.",
         ),
     ] = None,
     method: Annotated[
@@ -92,10 +92,12 @@ def command(
 
     asked = spec.read(experiment, device=device)
     methods = trojan.attempts(asked.train) if method is None else [_method(asked, method)]
-    attack = _attack(trigger, target)
+    attack, console = _attack(trigger, target), Console()
     model, source, run = _poisoned(asked, weights)
-    found, how = _found(model, source.train, ids, target, attack, find)
-    console = Console()
+    if find is not None:
+        console.print(_suspects(model, source.train, target, find, weights), soft_wrap=True)
+        return
+    found, how = _found(source.train, ids, attack)
     with console.status(f"forgetting {len(found)} images"):
         split = Split.of(source.train, found)
         done = trojan.cleanse(model, split, source.test, run, methods, attack)
@@ -166,31 +168,39 @@ def _poisoned(asked: Experiment, weights: Path) -> tuple[nn.Module, Source, Run]
     return model, replace(source, train=train, test=test), run
 
 
-def _found(
-    model: nn.Module,
-    train: Data,
-    ids: Path | None,
-    target: int | None,
-    attack: Attack | None,
-    share: float | None,
-) -> tuple[Tensor, str]:
+def _suspects(
+    model: nn.Module, train: Data, target: int | None, share: float, weights: Path
+) -> str:
+    """Write the ids of suspicious images, and say where they are."""
+    from oblivio.apps.trojan import suspects
+    from oblivio.files import write_whole
+
+    if target is None:
+        raise ValueError("--find needs --target, the class in which to look.")
+    found = suspects(model, train, target, share).tolist()
+    place = weights.with_name(f"{weights.stem}-suspects.csv")
+    write_whole(place, "\n".join(["id", *map(str, found), ""]).encode())
+    return (
+        f"{len(found)} images of class {target} are in [bold]{place}[/], the most suspicious "
+        "first. Some are clean, and some poisoned ones may be missing: look at them, and when you "
+        "know the trigger, or all ids, come back with --trigger or --ids."
+    )
+
+
+def _found(train: Data, ids: Path | None, attack: Attack | None) -> tuple[Tensor, str]:
     """The ids of the poisoned images, and how they were found."""
     import torch
 
-    from oblivio.apps import trojan
+    from oblivio.apps.trojan import bearers
     from oblivio.scenarios.items import read_ids
 
     if ids is not None:
         return torch.tensor(read_ids(ids)), f"named in {ids}"
-    if share is not None:
-        if target is None:
-            raise ValueError("--find needs --target, the class in which to look.")
-        return trojan.suspects(model, train, target, share), "suspected by their spectral signature"
     if attack is not None:
-        return trojan.bearers(attack, train), "found by the trigger that they bear"
+        return bearers(attack, train), "found by the trigger that they bear"
     raise ValueError(
-        "Say which images are poisoned: by --ids FILE, by --trigger with --target, or, where "
-        "neither is known, by --find SHARE with --target."
+        "Say which images are poisoned: by --ids FILE, or by --trigger with --target; where "
+        "neither is known, --find SHARE with --target says which to look at."
     )
 
 
