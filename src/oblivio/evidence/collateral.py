@@ -46,7 +46,7 @@ class Collateral:
     design: ClassVar[Design] = "halves"
     scores: ClassVar[Mapping[str, Score]] = {
         "collateral_exposure": Score(
-            "Exposure, retained", "%", "retrain", "membership of retained points, told per point"
+            "Retained exposure", "%", "retrain", "membership of retained points, told per point"
         ),
         "collateral_change": Score(
             "Exposure change", "points", "down", "the same less that under retrained models; 0"

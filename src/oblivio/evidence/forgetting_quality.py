@@ -66,7 +66,7 @@ class ForgettingQuality:
     design: ClassVar[Design] = "fixed"
     scores: ClassVar[Mapping[str, Score]] = {
         "forgetting_quality": Score(
-            "F", "", "up", "forgetting quality over forget points; as high as the null's"
+            "Forgetting quality", "", "up", "F over forget points; as high as the null's"
         ),
         "forgetting_score": Score(
             "F score", "", "up", "F times the accuracies' ratios to retraining's; as the null's"

@@ -228,5 +228,5 @@ def reading_aid(proof: Proof) -> str:
         f"{over}± is half of a 95 % interval over models and examples; the null is followed by the "
         f"central 95 % of what chance makes of perfect forgetting. {TOLD} lies beyond that: the "
         f"method is told from retraining. {UNTOLD} lies within: it is not told. Even "
-        "perfect forgetting lands beyond it once in twelve to twenty-five times."
+        "perfect forgetting lands beyond it once in sixteen to fifty times."
     )
