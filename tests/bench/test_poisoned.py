@@ -54,6 +54,15 @@ def test_each_poison_has_originals_of_its_own_and_clean_keys_know_nothing_of_it(
     assert len({cell.original_key for cell in MIXED.cells()}) == 6
 
 
+def test_where_one_training_seed_is_held_each_draw_of_the_poison_has_its_original():
+    held = replace(MIXED, seeds=(0, 1), same=("training",)).resolved().cells()
+    originals = {}
+    for cell in held:
+        originals.setdefault(cell.scenario["name"], set()).add(cell.original_key)
+    assert len(originals["random"]) == 2  # dense and pruned
+    assert len(originals["poisoned"]) == 8  # and so for two triggers and two draws each
+
+
 def test_originals_are_trained_on_the_poison_and_retrain_is_not(run):
     """Dense and pruned, to the last bit."""
     store, _, _ = run

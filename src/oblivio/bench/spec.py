@@ -250,7 +250,7 @@ class Cell:
         e = self.experiment
         return {
             **({} if self.pruner is None else {"pruner": self.pruner}),
-            **({"poisoned": self.scenario} if self.poisons else {}),
+            **({"poisoned": self.split_axes} if self.poisons else {}),
             "version": oblivio.__version__,
             "data": e.data,
             "model": e.model,
