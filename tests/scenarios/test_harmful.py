@@ -136,14 +136,14 @@ def test_gradients_agree_with_a_loop() -> None:
 
 @pytest.mark.parametrize("by", WAYS)
 def test_the_targets_test_data_are_not_touched(by: Any) -> None:
-    split = Harmful(by=by, count=2, **QUICK)(SOURCE, 0)
+    split = Harmful(by=by, worst=2, **QUICK)(SOURCE, 0)
     assert len(split.gone) == 2
 
 
 def test_the_worst_are_forgotten_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     told = torch.tensor([0.1, 0.4, -0.2, 0.3], dtype=torch.float64)
     monkeypatch.setattr(harmful, "subsets", lambda *_, **__: told)
-    split = Harmful(count=2, **QUICK)(SOURCE, 0)
+    split = Harmful(worst=2, **QUICK)(SOURCE, 0)
     assert split.gone.tolist() == [1, 3]
     assert split.digest == Classes((3, 1))(SOURCE, 0).digest
     assert split.notes == {
@@ -161,8 +161,8 @@ def test_a_rank_is_made_once_for_all_counts(monkeypatch: pytest.MonkeyPatch) -> 
         return torch.arange(4.0, dtype=torch.float64)
 
     monkeypatch.setattr(harmful, "subsets", told)
-    for count in (1, 2, 3):
-        Harmful(count=count, **QUICK)(SOURCE, 0)
+    for worst in (1, 2, 3):
+        Harmful(worst=worst, **QUICK)(SOURCE, 0)
     assert len(calls) == 1
     Harmful(**QUICK)(SOURCE, 1)
     Harmful(**{**QUICK, "folds": 3})(SOURCE, 0)
@@ -192,7 +192,7 @@ def test_weights_that_are_given_are_ranked_by(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"count": 0}, "count = 0 must be 1 or more"),
+        ({"worst": 0}, "worst = 0 must be 1 or more"),
         ({"folds": 1}, "folds = 1 must be 2 or more"),
         ({"by": "gradients"}, "Did you mean gradient"),
         ({"target": {"name": "digts"}}, "Did you mean digits"),
@@ -205,8 +205,8 @@ def test_rejects(settings: dict[str, Any], match: str) -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_says_what_the_data_do_not_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"count = 4, but the source has 4 classes.*3 at most"):
-        Harmful(count=4, by="chance")(SOURCE, 0)
+    with pytest.raises(ValueError, match=r"worst = 4, but the source has 4 classes.*3 at most"):
+        Harmful(worst=4, by="chance")(SOURCE, 0)
     linear = {**QUICK, "model": {"name": "mlp", "hidden": []}}
     with pytest.raises(ValueError, match="no trainable parameters but its last layer's"):
         Harmful(by="gradient", **linear)(SOURCE, 0)

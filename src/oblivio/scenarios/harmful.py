@@ -47,7 +47,7 @@ class Harmful:
 
     Args:
         target: The table of the target's data set.
-        count: How many classes to forget.
+        worst: How many classes to forget, the most harmful first.
         by: How to rank.
         model: The table of the small network; `weights` may name a file for by = "gradient", and
             nothing is trained.
@@ -67,7 +67,7 @@ class Harmful:
     """
 
     target: Mapping[str, Any] = field(default_factory=lambda: {"name": "digits"})
-    count: int = 1
+    worst: int = 1
     by: By = "subsets"
     model: Mapping[str, Any] = field(default_factory=lambda: {"name": "mlp", "hidden": [64]})
     recipe: Recipe = Recipe(epochs=10, lr=0.05, batch_size=64)
@@ -76,7 +76,7 @@ class Harmful:
     folds: int = 5
 
     def __post_init__(self) -> None:
-        for name, least in (("count", 1), ("repeats", 1), ("folds", 2)):
+        for name, least in (("worst", 1), ("repeats", 1), ("folds", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} = {getattr(self, name)} must be {least} or more.")
         if self.by not in get_args(By):
@@ -98,15 +98,15 @@ class Harmful:
             ValueError: If that cannot be done with these data.
         """
         classes = classes_of(train)
-        if self.count >= len(classes):
+        if self.worst >= len(classes):
             raise ValueError(
-                f"count = {self.count}, but the source has {len(classes)} classes: some must be "
+                f"worst = {self.worst}, but the source has {len(classes)} classes: some must be "
                 f"retained, so it can be {len(classes) - 1} at most."
             )
         harm = (
             self._chances(len(classes), seed) if self.by == "chance" else self._asked(train, seed)
         )
-        worst = classes[harm.argsort(descending=True, stable=True)[: self.count]]
+        worst = classes[harm.argsort(descending=True, stable=True)[: self.worst]]
         split = Split.of(train, train.ids[torch.isin(train.labels, worst)])
         notes: dict[str, object] = {"forgotten_classes": worst.sort().values.tolist()}
         if self.by != "chance":
@@ -120,7 +120,7 @@ class Harmful:
 
     def _asked(self, train: Data, seed: int) -> Harm:
         """The harm, measured once in each process for the same data and seed."""
-        settings = {k: v for k, v in settings_of(self).items() if k != "count"}
+        settings = {k: v for k, v in settings_of(self).items() if k != "worst"}
         key = (json.dumps(settings, sort_keys=True), fingerprint(train), seed)
         if key not in _KNOWN:
             _KNOWN[key] = self.harm(train, load(self.target).train, seed)
