@@ -10,7 +10,9 @@ import typer
 def command(
     family: Annotated[
         Optional[str],  # ruff: ignore[non-pep604-annotation-optional]
-        typer.Argument(help="methods, scenarios, pruners, metrics, data, models or experiments."),
+        typer.Argument(
+            help="One family of them, such as methods, evidence or experiments; all if none is named."
+        ),
     ] = None,
 ) -> None:
     """List the names that there are, a line each with what it is."""
