@@ -11,7 +11,7 @@ def command(
     family: Annotated[
         Optional[str],  # ruff: ignore[non-pep604-annotation-optional]
         typer.Argument(
-            help="One family of them, such as methods, evidence or experiments; all if none is named."
+            help="One family, such as methods, evidence or experiments; all if none is named."
         ),
     ] = None,
 ) -> None:
