@@ -301,6 +301,24 @@ class Run:
         """Where tensors live."""
         return self.fabric.device
 
+    def needed_origin(self, why: str) -> Origin:
+        """How the original model came to be, for what cannot do without it.
+
+        Args:
+            why: Who needs it and what for: how the error's sentence begins.
+
+        Returns:
+            The origin.
+
+        Raises:
+            ValueError: If the run has none.
+        """
+        if self.origin is None:
+            raise ValueError(
+                f"{why}: give the run its origin, Run.on(origin=Origin(build, recipe, seed))."
+            )
+        return self.origin
+
     def note(self, **values: object) -> None:
         """Say something of the result, such as `run.note(stopped="after epoch 3")`."""
         for name, value in values.items():
@@ -694,18 +712,16 @@ class Trial:
         return self._reference(run, by, another=True)
 
     def _reference(self, run: Run, by: str, *, another: bool) -> nn.Module:
-        if run.origin is None:
-            raise ValueError(
-                f"{by} compares with a retrained model, so it must know how the original was made: "
-                "give the run its origin, Run.on(origin=Origin(build, recipe, seed))."
-            )
+        own = run.needed_origin(
+            f"{by} compares with a retrained model, so it must know how the original was made"
+        )
         origin, made = self._references.get(another, (None, None))
-        if made is None or origin is not run.origin:
-            origin = run.origin.another() if another else run.origin
+        if made is None or origin is not own:
+            origin = own.another() if another else own
             as_the_original = getattr(self.method, "origin", None)
             origin = origin if as_the_original is None else as_the_original(origin)
             made = origin.make(self.split.retain, run)
-            self._references[another] = run.origin, made
+            self._references[another] = own, made
         return made
 
     @cached_property

@@ -176,12 +176,11 @@ def initial(model: nn.Module, run: Run) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: If the run does not say how the model came to be, or that builds another.
     """
-    if run.origin is None:
-        raise ValueError(
-            'To set weights to their initial values (reset = "initial"), the untrained network '
-            "must be known: give the run its origin, Run.on(origin=Origin(build, recipe, seed))."
-        )
-    first = dict(run.origin.fresh().named_parameters())
+    origin = run.needed_origin(
+        'To set weights to their initial values (reset = "initial"), the untrained network must be '
+        "known"
+    )
+    first = dict(origin.fresh().named_parameters())
     for name, weight in trainable(model).items():
         if name not in first or first[name].shape != weight.shape:
             raise ValueError(

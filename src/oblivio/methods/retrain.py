@@ -29,9 +29,5 @@ class Retrain:
         Raises:
             ValueError: If the run does not say how the original came to be.
         """
-        if run.origin is None:
-            raise ValueError(
-                "Retrain must know how the original was made: give the run its origin, "
-                "Run.on(origin=Origin(build, recipe, seed))."
-            )
-        return run.origin.make(split.retain, run)
+        origin = run.needed_origin("Retrain must know how the original was made")
+        return origin.make(split.retain, run)

@@ -33,9 +33,5 @@ class RetrainAgain:
         Raises:
             ValueError: If the run does not say how the original came to be.
         """
-        if run.origin is None:
-            raise ValueError(
-                "RetrainAgain must know how the original was made: give the run its origin, "
-                "Run.on(origin=Origin(build, recipe, seed))."
-            )
-        return run.origin.another().make(split.retain, run)
+        origin = run.needed_origin("RetrainAgain must know how the original was made")
+        return origin.another().make(split.retain, run)

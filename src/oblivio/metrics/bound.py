@@ -74,14 +74,10 @@ class Bound:
         Raises:
             ValueError: If the run has no origin, or η or t is neither given nor known.
         """
-        if run.origin is None:
-            raise ValueError(
-                "The bound needs the original's first weights and its training: give the run its "
-                "origin, Run.on(origin=Origin(build, recipe, seed))."
-            )
-        lr, steps = self._training(run.origin, trial.split)
+        origin = run.needed_origin("The bound needs the original's first weights and its training")
+        lr, steps = self._training(origin, trial.split)
         mask, parts = Mask.of(trial.original), [trial.split.forget, trial.split.retain]
-        first = mask.apply(run.origin.fresh())
+        first = mask.apply(origin.fresh())
         distance = gap(trial.original, first)
         sharpness = largest_eigenvalue(trial.original, parts, mask=mask, seed=self.seed)
         found = {

@@ -81,12 +81,10 @@ class Transfer:
         Raises:
             ValueError: If the target or the model does not suit, or the run has no origin.
         """
-        if run.origin is None:
-            raise ValueError(
-                "Transfer compares with a network that is trained on the target alone, so it must "
-                "know how the original was made: give the run its origin, "
-                "Run.on(origin=Origin(build, recipe, seed))."
-            )
+        origin = run.needed_origin(
+            "Transfer compares with a network that is trained on the target alone, so it must know "
+            "how the original was made"
+        )
         target = loaded(json.dumps(self.target, sort_keys=True))
         check_target(trial.split.retain, target.train)
         own = replace(run, seed=derive(run.seed, "transfer"), mask=None)
@@ -95,7 +93,7 @@ class Transfer:
         models: dict[str, nn.Module] = {
             "transfer_probe": probed(trial.unlearned, *given, self.probe, own),
             "transfer_full": tuned(trial.unlearned, *given, self.full, own, sparse=sparse),
-            "transfer_scratch": tuned(run.origin.fresh(), *given, self.full, own),
+            "transfer_scratch": tuned(origin.fresh(), *given, self.full, own),
         }
         return {name: accuracy(predict(m, target.test)) for name, m in models.items()}
 

@@ -53,12 +53,10 @@ class ZRF:
         Raises:
             ValueError: If the run does not say how the original came to be.
         """
-        if run.origin is None:
-            raise ValueError(
-                "ZRF compares with untrained networks, so it must know how the original was built: "
-                "give the run its origin, Run.on(origin=Origin(build, recipe, seed))."
-            )
-        seeds = (derive(run.origin.seed, "zrf", k) for k in range(self.networks))
-        fresh = (replace(run.origin, seed=seed).fresh().to(run.device) for seed in seeds)
+        origin = run.needed_origin(
+            "ZRF compares with untrained networks, so it must know how the original was built"
+        )
+        seeds = (derive(origin.seed, "zrf", k) for k in range(self.networks))
+        fresh = (replace(origin, seed=seed).fresh().to(run.device) for seed in seeds)
         ignorant = (predict(network, trial.split.forget) for network in fresh)
         return {"zrf": 1 - fmean(divergence(trial.on_forget, one) for one in ignorant) / 100}

@@ -35,12 +35,7 @@ def needs_origin(run: Run) -> Origin:
     Raises:
         ValueError: If it has none.
     """
-    if run.origin is None:
-        raise ValueError(
-            "Pruning trains the model again and must know how it was made: give the run its "
-            "origin, Run.on(origin=Origin(build, recipe, seed))."
-        )
-    return run.origin
+    return run.needed_origin("Pruning trains the model again and must know how it was made")
 
 
 class _Reached(Exception):
