@@ -233,6 +233,9 @@ class Run:
             step, and a method that changes weights without `fit` must leave the others zero.
         beside: The file of the model's weights, beside which is kept what is computed once for
             them, such as their Fisher diagonal; None keeps nothing.
+        held_out: Examples that no model was trained on and that a method may look at, such as the
+            validation part; never the test data.
+        resume: The file in which a long training keeps its state, so that it can go on.
         channels_last: Whether `fit` stores images with the channels last; None does where it pays
             (two-dimensional convolutions).
         compile: Whether `fit` compiles the model first: pays for long trainings only.
@@ -244,6 +247,8 @@ class Run:
     origin: Origin | None = None
     mask: Mask | None = None
     beside: Path | None = None
+    held_out: Data | None = None
+    resume: Path | None = None
     channels_last: bool | None = None
     compile: bool = False
     tell: Callable[[Progress | Note], None] = field(default=_silence, repr=False, compare=False)
@@ -300,6 +305,11 @@ class Run:
     def device(self) -> torch.device:
         """Where tensors live."""
         return self.fabric.device
+
+    @property
+    def precision(self) -> str:
+        """In which floating-point numbers Fabric computes, such as "bf16-mixed"."""
+        return self.fabric._precision.precision
 
     def needed_origin(self, why: str) -> Origin:
         """How the original model came to be, for what cannot do without it.
@@ -555,10 +565,16 @@ def unlearn(method: Method, model: nn.Module, split: Split, run: Run | None = No
 def check_fit(model: nn.Module, split: Split) -> None:
     """Pass a few examples forth and back through a copy: the model fits the data, and is warm.
 
+    A model that is no classifier, such as a GAN, has a `check_fit(split)` of its own.
+
     Raises:
         ValueError: If the model does not give one row of logits per example, or knows too few
             classes.
     """
+    own = getattr(model, "check_fit", None)
+    if own is not None:
+        own(split)
+        return
     probe = copy.deepcopy(model).eval()
     batch = next(split.retain.take(torch.arange(min(len(split.retain), 8))).batches(8))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -637,6 +653,7 @@ class Trial:
         method: What forgot, for metrics that must train shadow models.
         attack: Puts a Trojan's trigger on data and calls them the target class, where the original
             was poisoned; an `oblivio.data.attack.Attack` is one.
+        notes: What the method had to say, such as how many steps it took.
     """
 
     original: nn.Module
@@ -646,6 +663,7 @@ class Trial:
     seconds: float | None = None
     method: Method | None = None
     attack: Callable[[Data], Data] | None = None
+    notes: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def unseen(self) -> Data:

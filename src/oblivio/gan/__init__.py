@@ -1,0 +1,1 @@
+"""GANs forget: one way per file."""
