@@ -19,6 +19,7 @@ from typing import Any
 
 FAMILIES = {
     "methods": "oblivio.methods",
+    "gan": "oblivio.gan",
     "scenarios": "oblivio.scenarios",
     "triggers": "oblivio.data.triggers",
     "pruners": "oblivio.prune",
@@ -113,7 +114,7 @@ def build(cls: type, settings: Mapping[str, Any], where: str = "") -> Any:
     """An instance of a dataclass from plain settings, checked strictly, as read from a TOML file.
 
     A field that is itself a dataclass, such as a method's `recipe`, may be given in part: what is
-    not given keeps this class's own default for it.
+    not given keeps this class's own default for it. One that is built already is taken as it is.
 
     Args:
         cls: The dataclass.
@@ -144,6 +145,9 @@ def build(cls: type, settings: Mapping[str, Any], where: str = "") -> Any:
                 raise ValueError(f"{where}: the field {name!r} is missing.")
             continue
         value = settings[name]
+        if is_dataclass(value):
+            values[name] = value
+            continue
         if is_dataclass(default) and isinstance(value, Mapping):
             merged = {**settings_of(default), **value}
             values[name] = build(type(default), merged, f"{where}.{name}")

@@ -15,7 +15,10 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from oblivio.adversarial import Adversarial
 from oblivio.bench.event import Event, Listener, progress, sentence
+from oblivio.bench.gan import BestOf, in_generators_range
+from oblivio.bench.kind import Kind
 from oblivio.bench.provenance import provenance
 from oblivio.bench.spec import Cell, Experiment, canonical
 from oblivio.bench.store import Record, Store
@@ -42,15 +45,16 @@ def starts_dense(cell: Cell) -> bool:
 
 
 def source_of(experiment: Experiment) -> Source:
-    """An experiment's data set, read once in each process."""
-    return _source(canonical(experiment.data))
+    """An experiment's data set as its models take it, read once in each process."""
+    return _source(canonical(experiment.data), experiment.kind)
 
 
 @cache
-def _source(spec: str) -> Source:
+def _source(spec: str, kind: Kind) -> Source:
     import json
 
-    return load(json.loads(spec))
+    source = load(json.loads(spec))
+    return in_generators_range(source) if kind == "gan" else source
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,19 @@ class Training:
         return fit(model, data, self.recipe, run, validation=self.validation)
 
 
+def training(
+    recipe: Recipe | Adversarial, validation: Data | None
+) -> Recipe | Training | Adversarial | BestOf:
+    """What trains an experiment's originals.
+
+    Returns:
+        The recipe itself where the last weights are kept, so that many can be trained at once.
+    """
+    if isinstance(recipe, Adversarial):
+        return BestOf(recipe) if recipe.check_every else recipe
+    return recipe if validation is None else Training(recipe, validation)
+
+
 def prepare(cell: Cell) -> tuple[Source, Run]:
     """The data on the device, and a run that knows how the original comes to be."""
     engine, experiment = cell.experiment.engine, cell.experiment
@@ -75,9 +92,7 @@ def prepare(cell: Cell) -> tuple[Source, Run]:
         torch.backends.cudnn.benchmark = False
     source = source_of(experiment)
     spec = {k: v for k, v in experiment.model.items() if k != "weights"}
-    # Without validation the recipe itself trains, so that many models can be trained at once.
-    recipe, held_out = experiment.train, source.validation
-    train = recipe if held_out is None else Training(recipe, held_out)
+    train = training(experiment.train, source.validation)
     origin = Origin(factory(spec, source.shape, source.classes), train, cell.seed_of("training"))
     run = Run.on(
         engine.device,
@@ -93,7 +108,7 @@ def prepare(cell: Cell) -> tuple[Source, Run]:
         test=source.test.to(run.device),
         validation=None if source.validation is None else source.validation.to(run.device),
     )
-    return on_device, run
+    return on_device, replace(run, held_out=on_device.validation)
 
 
 def learn(cell: Cell, store: Store, tell: Listener) -> None:
@@ -127,7 +142,8 @@ def _original(cell: Cell, store: Store, source: Source, run: Run) -> nn.Module:
         if cell.pruner is not None:
             trained = _original(cell.dense, store, source, run) if starts_dense(cell) else None
             origin = sparse(origin, choose("pruners", cell.pruner), trained)
-        made = origin.make(trained_on(cell, source), run)
+        resumed = replace(run, resume=store.state(cell.original_key))
+        made = origin.make(trained_on(cell, source), resumed)
         store.write_model(cell.original_key, made, {"cell": cell.origin})
         store.read_model(cell.original_key, model)
     return model.eval()
@@ -138,7 +154,7 @@ def _beforehand(cell: Cell, store: Store, original: nn.Module, train: Data, run:
     mask = None if cell.pruner is None else Mask.of(original)
     run = replace(run, mask=mask, beside=store.weights(cell.original_key))
     for spec in cell.experiment.methods:
-        prepare = getattr(choose("methods", spec), "prepare", None)
+        prepare = getattr(choose(cell.experiment.family, spec), "prepare", None)
         if prepare is None:
             continue
         try:
@@ -207,13 +223,14 @@ def _forget_and_judge(cell: Cell, store: Store, tell: Listener) -> Record:
     original = _original(cell, store, source, run)
     split = split_of(cell, source)
     unlearned = run.origin.fresh()  # pyright: ignore[reportOptionalMemberAccess]
-    method = choose("methods", cell.method)
+    method = choose(cell.experiment.family, cell.method)
     if cell.pruner is not None:
         method = Pruned(choose("pruners", cell.pruner), method)
     about = store.read_model(cell.key, unlearned)
+    knowing = replace(run, beside=store.weights(cell.original_key))
     if about is None:
-        knowing = replace(run, beside=store.weights(cell.original_key))
-        outcome = unlearn(method, original, split, knowing)
+        resumed = replace(knowing, resume=store.state(cell.key))
+        outcome = unlearn(method, original, split, resumed)
         about = {"cell": cell.described, "seconds": outcome.seconds, "notes": dict(outcome.notes)}
         # What is judged is what was written, so that a resumed run judges the very same.
         store.write_model(cell.key, outcome.model, about)
@@ -226,11 +243,13 @@ def _forget_and_judge(cell: Cell, store: Store, tell: Listener) -> Record:
         float(about["seconds"]),
         method,
         getattr(choose("scenarios", cell.scenario), "attack", None),
+        about["notes"],
     )
+    judging = knowing if cell.experiment.kind == "gan" else run  # judges are kept beside weights
     metrics: dict[str, float] = {}
     exhibits: dict[str, Any] = {}
     for spec in cell.experiment.metrics:
-        for name, value in choose("metrics", spec)(trial, run).items():
+        for name, value in choose("metrics", spec)(trial, judging).items():
             (metrics if isinstance(value, (int, float)) else exhibits)[name] = value
     if cell.experiment.keep == "originals":
         store.forget_model(cell.key)

@@ -6,12 +6,14 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from oblivio.adversarial import Adversarial
 from oblivio.bench import evidence
 from oblivio.bench.cell import complete, learn, prepare, run_cell, source_of, split_of, starts_dense
 from oblivio.bench.claim import shared
 from oblivio.bench.event import Listener
+from oblivio.bench.kind import check_made
 from oblivio.bench.process import AtOnce, processes
-from oblivio.bench.spec import Cell, Experiment, as_toml
+from oblivio.bench.spec import Cell, Experiment, Table, as_toml
 from oblivio.bench.store import Record, Store
 from oblivio.catalogue import choose, unknown
 from oblivio.core import check_fit
@@ -19,6 +21,7 @@ from oblivio.data.source import Source
 from oblivio.files import write_whole
 from oblivio.mask import prunable
 from oblivio.models import load_weights
+from oblivio.train import Recipe
 
 ENGINES = ("local", "ray")
 """Where calls are made: in processes of this machine, or on the machines of a Ray cluster."""
@@ -126,20 +129,17 @@ def check(experiment: Experiment) -> Source:
         The data.
 
     Raises:
-        ValueError: If a split cannot be made, weights do not fit, or there is nothing to prune.
+        ValueError: If a split cannot be made, weights do not fit, there is nothing to prune, or the
+            network is a GAN where a classifier is trained, or the other way round.
     """
     source = source_of(experiment)
     cells = experiment.cells()
     _, run = prepare(cells[0])
     network = run.origin.fresh()  # pyright: ignore[reportOptionalMemberAccess]
+    check_made(experiment.kind, experiment.model["name"], network)
     for spec in experiment.pruners:
         prunable(network)
-        pruner = choose("pruners", spec)
-        if pruner.rewind > experiment.train.epochs:
-            raise ValueError(
-                f"pruners {spec['name']}: rewind = {pruner.rewind}, but the training has only "
-                f"{experiment.train.epochs} epochs."
-            )
+        _check_rewind(spec, experiment.train)
     for scenario in experiment.scenarios:
         split = split_of(next(cell for cell in cells if cell.scenario == scenario), source)
         check_fit(network, split)
@@ -148,3 +148,13 @@ def check(experiment: Experiment) -> Source:
         if cell.weights:
             load_weights(network, cell.weights)
     return source
+
+
+def _check_rewind(pruner: Table, train: Recipe | Adversarial) -> None:
+    """See that the epoch that a pruner rewinds to is one of the training's."""
+    rewind, epochs = choose("pruners", pruner).rewind, getattr(train, "epochs", 0)
+    if rewind > epochs:
+        raise ValueError(
+            f"pruners {pruner['name']}: rewind = {rewind}, but the training has only {epochs} "
+            f"epochs."
+        )

@@ -12,6 +12,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import oblivio
+from oblivio.adversarial import Adversarial
+from oblivio.bench.kind import (
+    METHODS,
+    Kind,
+    check_gan,
+    check_metrics,
+    check_recipe,
+    check_scenario,
+    recipe_of,
+    usual_metrics,
+)
 from oblivio.catalogue import build, choose, find, names, settings_of, unknown
 from oblivio.train import Recipe
 
@@ -118,12 +129,14 @@ class Experiment:
         name: A short name, used for the default folder.
         title: One line.
         about: What the experiment shows.
-        train: How the original is trained, and so how it is retrained.
+        train: How the original is trained, and so how it is retrained: a `Recipe`, or for a GAN
+            `Adversarial`.
         scenarios: What to forget.
         pruners: What makes the original sparse beforehand, each one case more beside the dense
             model, which is always there. A list of sparsities stands for one pruner each.
         methods: How to forget; `original` and `retrain` are always there.
-        metrics: What to measure; unless some are named, all that have not to be asked for.
+        metrics: What to measure; unless some are named, all that judge such models and have not to
+            be asked for.
         evidence: How many shadow models repeat the requests, and what is read off them.
         seeds: How many, or which. From each derive, apart from each other, a seed of training
             (weights and order), one of the split, and one of unlearning.
@@ -139,7 +152,7 @@ class Experiment:
     name: str = "experiment"
     title: str = ""
     about: str = ""
-    train: Recipe = Recipe()
+    train: Recipe | Adversarial = Recipe()
     scenarios: tuple[Table, ...] = ({"name": "random", "fraction": 0.1},)
     pruners: tuple[Table, ...] = ()
     methods: tuple[Table, ...] = ()
@@ -150,6 +163,16 @@ class Experiment:
     engine: Engine = field(default_factory=Engine)
     keep: Literal["all", "originals"] = "all"
     tune: Table = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Kind:
+        """What its models are: what is trained by `Adversarial` is a GAN."""
+        return "gan" if isinstance(self.train, Adversarial) else "classifier"
+
+    @property
+    def family(self) -> str:
+        """The family that its methods are of."""
+        return METHODS[self.kind]
 
     def resolved(self, folder: Path = Path()) -> Experiment:
         """The same experiment with every default written out, and every name and field checked.
@@ -170,36 +193,41 @@ class Experiment:
         seeds = tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
         if not seeds or len(set(seeds)) < len(seeds):
             raise ValueError(f"seeds = {self.seeds!r} must be 1 or more, or different numbers.")
-        scenarios = []
-        for table in self.scenarios:
-            spec = complete("scenarios", table)
-            if spec.get("file"):
-                spec["file"] = str((folder / spec["file"]).resolve())
-            scenarios.append(spec)
-        if not scenarios:
+        if not self.scenarios:
             raise ValueError("scenarios is empty: say what to forget.")
         model = dict(self.model)
         weights = model.pop("weights", None)
         model = complete("models", model)
         if weights is not None:
             model["weights"] = str((folder / weights).resolve())
+        check_recipe(model, self.train)
+        if self.kind == "gan":
+            check_gan(self.pruners, self.evidence.models)
+        asked = self.metrics or tuple({"name": name} for name in usual_metrics(self.kind))
+        metrics = tuple(complete("metrics", table) for table in asked)
+        check_metrics(self.kind, [table["name"] for table in metrics])
         return replace(
             self,
             data=complete("data", self.data),
             model=model,
-            scenarios=tuple(scenarios),
+            scenarios=tuple(self._request(table, folder) for table in self.scenarios),
             pruners=tuple(
                 complete("pruners", one) for table in self.pruners for one in _each_sparsity(table)
             ),
-            methods=tuple(complete("methods", table) for table in methods),
-            metrics=tuple(
-                complete("metrics", table)
-                for table in self.metrics or [{"name": name} for name in _usual_metrics()]
-            ),
+            methods=tuple(complete(self.family, table) for table in methods),
+            metrics=metrics,
             evidence=self.evidence.resolved(),
             seeds=seeds,
             engine=self.engine.resolved(),
         )
+
+    def _request(self, table: Table, folder: Path) -> Table:
+        """What to forget, with every default written out."""
+        spec = complete("scenarios", table)
+        check_scenario(self.kind, spec["name"])
+        if spec.get("file"):
+            spec["file"] = str((folder / spec["file"]).resolve())
+        return spec
 
     def cells(self) -> list[Cell]:
         """Every scenario with every pruner (none first), every method and every seed, each once.
@@ -297,6 +325,7 @@ class Cell:
         """The cell as its record holds it."""
         return {
             "experiment": self.experiment.name,
+            **({"kind": "gan"} if self.experiment.kind == "gan" else {}),
             **{k: v for k, v in self.origin.items() if k not in ("files", "poisoned")},
             "seed": self.seed,
             **({"same": list(self.experiment.same)} if self.experiment.same else {}),
@@ -332,13 +361,6 @@ def _each_sparsity(table: Table) -> list[Table]:
     """A pruner's table once for each sparsity that it lists."""
     listed = table.get("sparsity")
     return [{**table, "sparsity": one} for one in listed] if isinstance(listed, list) else [table]
-
-
-def _usual_metrics() -> list[str]:
-    """The metrics that need not be asked for by name."""
-    return [
-        name for name in names("metrics") if not getattr(find("metrics", name), "on_request", False)
-    ]
 
 
 def complete(family: str, table: Mapping[str, Any]) -> Table:
@@ -446,10 +468,19 @@ def read(source: str | Path, *, device: str | None = None) -> Experiment:
     if device is not None:
         table["engine"] = {**table.get("engine", {}), "device": device}
     try:
+        table["train"] = _recipe(table, f"{path.name}.train")
         return build(Experiment, table, path.name).resolved(path.parent)
     except ValueError as error:
         at = "" if path.name in str(error) else f"{path.name}: "
         raise ValueError(f"{at}{error}") from error
+
+
+def _recipe(table: Table, where: str) -> Any:
+    """What an experiment's table says of the training, as the recipe that trains its model."""
+    model, train = table.get("model"), table.get("train", {})
+    if not isinstance(model, Mapping) or "name" not in model or not isinstance(train, Mapping):
+        return train  # what is missing is said where all of the table is built
+    return build(recipe_of(model, train), train, where)
 
 
 def _named(choices: Sequence[Any]) -> list[Any]:

@@ -152,6 +152,10 @@ class Store:
         """Where the weights of this key stand, whether there are any or not."""
         return self.models / f"{key}.safetensors"
 
+    def state(self, key: str) -> Path:
+        """Where a long training of the model of this key keeps its state until it is done."""
+        return self.models / f"{key}.state"
+
     def has_model(self, key: str) -> bool:
         """Whether there are weights of this key, damaged or not."""
         return self.weights(key).exists()
