@@ -9,11 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oblivio.adversarial import Adversarial, fit_gan
     from oblivio.compact import load_compact, save_compact
     from oblivio.core import Data, Origin, Outcome, Run, Split, Trial, predict, unlearn
     from oblivio.data import as_data
     from oblivio.data.arrays import Arrays, Augment
     from oblivio.data.dataset import loaded
+    from oblivio.generative import GAN
     from oblivio.mask import Mask
     from oblivio.models import load_weights
     from oblivio.prune import Pruned
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "GAN",
+    "Adversarial",
     "Arrays",
     "Augment",
     "Data",
@@ -35,6 +39,7 @@ __all__ = [
     "Trial",
     "as_data",
     "fit",
+    "fit_gan",
     "load_compact",
     "load_weights",
     "loaded",
@@ -44,11 +49,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "oblivio.adversarial": ("Adversarial", "fit_gan"),
     "oblivio.compact": ("load_compact", "save_compact"),
     "oblivio.core": ("Data", "Origin", "Outcome", "Run", "Split", "Trial", "predict", "unlearn"),
     "oblivio.data": ("as_data",),
     "oblivio.data.arrays": ("Arrays", "Augment"),
     "oblivio.data.dataset": ("loaded",),
+    "oblivio.generative": ("GAN",),
     "oblivio.mask": ("Mask",),
     "oblivio.models": ("load_weights",),
     "oblivio.prune": ("Pruned",),

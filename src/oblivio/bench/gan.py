@@ -19,6 +19,7 @@ from oblivio.core import Data, Run, derive
 from oblivio.data.arrays import Arrays
 from oblivio.data.source import Source
 from oblivio.generative import GAN, generate
+from oblivio.judge import frechet_distance, judge
 
 SAMPLES = 2000
 """How many generated images the quality is judged by."""
@@ -83,8 +84,6 @@ def quality(data: Data, run: Run) -> Callable[[GAN], float]:
         A function of the GAN: the Fréchet distance between real images and generated ones, the
         same latents each time, in the features of the judge that methods use.
     """
-    from oblivio.judge import frechet_distance, judge
-
     own = judge(data, run, "method")
     seed = derive(0, "quality")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:REAL]

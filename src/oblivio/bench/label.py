@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from oblivio.bench.kind import METHODS
 from oblivio.bench.spec import canonical, complete, pruned
 
 
@@ -22,13 +23,25 @@ def methods(specs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """
     unique = {canonical(spec): spec for spec in specs}
     names = {key: str(spec["name"]) for key, spec in unique.items()}
-    return _told_apart(names, unique, {name: _defaults(name) for name in set(names.values())})
+    usual = {str(spec["name"]): _defaults(spec) for spec in unique.values()}
+    return _told_apart(names, unique, usual)
 
 
-def _defaults(method: str) -> dict[tuple[str, ...], Any]:
-    """The settings of a method of which nothing but the name is given; none if it is not known."""
+def _defaults(method: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    """The settings of a method of which nothing but the name is given; none if it is not known.
+
+    Returns:
+        Those of the family, of all that know the name, in which it has the most of what is given.
+    """
+    given = dict(_flat(method))
+    found = [_usual(family, method["name"]) for family in METHODS.values()]
+    return max(found, key=lambda usual: len(usual.keys() & given.keys()))
+
+
+def _usual(family: str, method: str) -> dict[tuple[str, ...], Any]:
+    """A method's default settings, if it is one of the family and has them."""
     try:
-        return dict(_flat(complete("methods", {"name": method})))
+        return dict(_flat(complete(family, {"name": method})))
     except (ValueError, TypeError, ImportError):
         return {}
 

@@ -137,7 +137,7 @@ def searches(experiment: Experiment) -> tuple[list[Search], list[str]]:
     groups: dict[str, list[tuple[Table, Space]]] = {}
     unsearched = []
     for method in experiment.methods:
-        space = space_of(method, experiment.tune)
+        space = space_of(method, experiment.tune, experiment.family)
         if not space:
             unsearched += [str(method["name"])] * (method["name"] not in ALWAYS)
             continue
@@ -149,26 +149,28 @@ def searches(experiment: Experiment) -> tuple[list[Search], list[str]]:
             f'such as [tune.fine_tune] with "recipe.lr" = [0.001, 1.0].'
         )
     labels = label.methods(put(own[0][0], dict.fromkeys(own[0][1])) for own in groups.values())
-    return [_search(labels[key], own) for key, own in groups.items()], unsearched
+    found = [_search(labels[key], own, experiment.family) for key, own in groups.items()]
+    return found, unsearched
 
 
-def _search(called: str, own: Sequence[tuple[Table, Space]]) -> Search:
+def _search(called: str, own: Sequence[tuple[Table, Space]], family: str) -> Search:
     """One search for tables that differ in nothing but searched settings."""
     methods, space = tuple(method for method, _ in own), own[0][1]
-    usual = _defaults(str(methods[0]["name"]))
+    usual = _defaults(str(methods[0]["name"]), family)
     published = {path: usual[path] for path in space} if set(space) <= set(usual) else None
-    now = (dict(_flat(_settings(method))) for method in methods)
+    now = (dict(_flat(_settings(method, family))) for method in methods)
     return Search(
         called, methods, space, published, tuple({path: g[path] for path in space} for g in now)
     )
 
 
-def space_of(method: Table, own: Mapping[str, Any]) -> Space:
+def space_of(method: Table, own: Mapping[str, Any], family: str = "methods") -> Space:
     """A method's search space: the experiment's, or else the method's own; empty if there is none.
 
     Args:
         method: Its table.
         own: The experiment's spaces by the method's name; an empty one searches nothing.
+        family: That the method is of.
 
     Returns:
         Ranges and choices by dotted name.
@@ -177,18 +179,18 @@ def space_of(method: Table, own: Mapping[str, Any]) -> Space:
         ValueError: If a setting does not exist, or a range or choice does not fit it.
     """
     name = str(method["name"])
-    declared = own.get(name, getattr(find("methods", name), "search", {}))
+    declared = own.get(name, getattr(find(family, name), "search", {}))
     where = f"[tune.{name}]" if name in own else f"{name}'s search space"
     if not isinstance(declared, Mapping):
         raise ValueError(f"{where}: {declared!r} must be a table of settings and their ranges.")
-    now = dict(_flat(_settings(method))) if declared else {}
+    now = dict(_flat(_settings(method, family))) if declared else {}
     found: dict[str, Range | Choice] = {}
     for path, values in declared.items():
         if path not in now:
             raise ValueError(f"{where}: {unknown('setting', path, now)}")
         found[path] = dimension(f"{where}: {path}", values, now[path])
         for value in _extremes(found[path]):
-            _settings(put(method, {path: value}), f"{where}: {name}")
+            _settings(put(method, {path: value}), family, f"{where}: {name}")
     return found
 
 
@@ -250,17 +252,17 @@ def _extremes(own: Range | Choice) -> Sequence[Any]:
     return own.values if isinstance(own, Choice) else (own.low, own.high)
 
 
-def _settings(table: Table, where: str | None = None) -> Table:
+def _settings(table: Table, family: str, where: str | None = None) -> Table:
     """All settings of a method, those that its table does not name too."""
     given = {name: value for name, value in table.items() if name != "name"}
     name = str(table["name"])
-    return settings_of(build(find("methods", name), given, where or f"methods {name}"))
+    return settings_of(build(find(family, name), given, where or f"{family} {name}"))
 
 
-def _defaults(name: str) -> dict[str, Any]:
+def _defaults(name: str, family: str) -> dict[str, Any]:
     """The published defaults of a method by dotted name; none if it must be given some settings."""
     try:
-        return dict(_flat(_settings({"name": name})))
+        return dict(_flat(_settings({"name": name}, family)))
     except ValueError:
         return {}
 

@@ -6,7 +6,7 @@ Every method is paired with `retrain` by scenario and seed i, where both forgot 
     half-width   h = t(0.975, n−1) · σ / √n,  with σ² = 1/(n−1) Σ (s_i − s̄)²
     difference   d_i = s_i(method) − s_i(retrain)
     gap          g_i = |d_i|
-    average gap  a_i = mean of g_i over the headline scores
+    average gap  a_i = mean of g_i over the headline scores that the scenario has
     RTE          r_i = seconds_i(method) / seconds_i(retrain), its geometric mean over i
 
 The ratio's mean is geometric because then "4 times faster" and "a quarter of the time" agree; its
@@ -88,6 +88,11 @@ class Comparison:
         return next((row for row in self.rows if row.name == name), None)
 
     @property
+    def scores(self) -> frozenset[str]:
+        """The names of all scores that some row has."""
+        return frozenset(name for row in self.rows for name in row.values)
+
+    @property
     def methods(self) -> tuple[Row, ...]:
         """The rows that are neither the original nor retrain."""
         return tuple(row for row in self.rows if row.name not in (ORIGINAL, RETRAIN))
@@ -132,6 +137,16 @@ class Results:
     headline: tuple[str, ...]
     unfinished: tuple[Unfinished, ...]
 
+    def within(self, comparison: Comparison) -> Results:
+        """Of one comparison alone: with no scores but those that it has.
+
+        Returns:
+            Results, of which the headline is what the comparison's average gaps are over.
+        """
+        scores = {n: s for n, s in self.scores.items() if n in comparison.scores}
+        headline = tuple(name for name in self.headline if name in scores)
+        return Results((comparison,), scores, headline, self.unfinished)
+
 
 def described() -> dict[str, Score]:
     """What each number of each metric in the catalogue means.
@@ -168,13 +183,12 @@ def summarise(records: Iterable[Record], scores: Mapping[str, Score] | None = No
     titles = label.scenarios(unique)
     done = [record for record in unique if record["status"] == "done"]
     present = _present(done, known)
-    headline = tuple(name for name, score in present.items() if score.headline)
 
     comparisons = []
     for group, title in titles.items():
         own = [record for record in done if canonical(label.surroundings(record)) == group]
         if own:
-            rows = _rows(own, methods, present, headline)
+            rows = _rows(own, methods, _present(own, known))
             comparisons.append(Comparison(title, label.surroundings(own[0]), rows))
     unfinished = tuple(
         Unfinished(
@@ -186,7 +200,12 @@ def summarise(records: Iterable[Record], scores: Mapping[str, Score] | None = No
         for record in unique
         if record["status"] != "done"
     )
-    return Results(tuple(comparisons), present, headline, unfinished)
+    return Results(tuple(comparisons), present, _headline(present), unfinished)
+
+
+def _headline(scores: Mapping[str, Score]) -> tuple[str, ...]:
+    """The names of the headline scores."""
+    return tuple(name for name, score in scores.items() if score.headline)
 
 
 def _present(done: Sequence[Record], known: Mapping[str, Score]) -> dict[str, Score]:
@@ -203,7 +222,6 @@ def _rows(
     own: Sequence[Record],
     methods: Mapping[str, str],
     scores: Mapping[str, Score],
-    headline: Sequence[str],
 ) -> tuple[Row, ...]:
     """One scenario's rows."""
     grouped: dict[str, list[Record]] = {}
@@ -217,7 +235,7 @@ def _rows(
     rival = next((values[method] for method, name in names.items() if name == RETRAIN), {})
     place = {ORIGINAL: 0, RETRAIN: 1}
     return tuple(
-        _row(methods[method], grouped[method], values[method], rival, headline)
+        _row(methods[method], grouped[method], values[method], rival, _headline(scores))
         for method in sorted(grouped, key=lambda method: place.get(names[method], 2))
     )
 

@@ -170,7 +170,7 @@ def _tried(
     do: Callable[[Experiment], list[Record]],
 ) -> list[tuple[Book, Outcome]]:
     """One trial of each of several methods, their cells side by side."""
-    tables = [_completed(book.search, settings) for book, _, settings in begun]
+    tables = [_completed(book.search, settings, asked.family) for book, _, settings in begun]
     methods = tuple(method for method in tables if not isinstance(method, str))
     asked = replace(asked, methods=(*asked.methods, *methods))
     records = do(asked) if methods else []
@@ -185,10 +185,10 @@ def _tried(
     ]
 
 
-def _completed(search: Search, settings: Mapping[str, Any]) -> Table | str:
+def _completed(search: Search, settings: Mapping[str, Any], family: str) -> Table | str:
     """A method's table with these settings, or why they do not go together."""
     try:
-        return complete("methods", search.table(settings))
+        return complete(family, search.table(settings))
     except ValueError as error:
         return sentence(error)
 

@@ -172,7 +172,7 @@ def write(tuning: Tuning, folder: Path) -> Path:
         The path of the tuned experiment.
     """
     tried = [
-        complete("methods", put(found.search.methods[0], outcome.settings))
+        complete(tuning.experiment.family, put(found.search.methods[0], outcome.settings))
         for found in tuning.found
         for outcome in found.outcomes
         if outcome.gaps
