@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from oblivio.core import Split, convolves
 
@@ -111,7 +112,7 @@ class GAN(nn.Module):
         there, here = self.average.state_dict(), self.generator.state_dict()
         floating = [name for name, value in there.items() if value.is_floating_point()]
         olds, news = [there[name] for name in floating], [here[name] for name in floating]
-        torch._foreach_lerp_(olds, news, 1 - decay)
+        get_ema_multi_avg_fn(decay)(olds, news, 0)
         for name in there.keys() - set(floating):
             there[name].copy_(here[name])
 

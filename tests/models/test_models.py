@@ -13,13 +13,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import laws
-from oblivio.catalogue import names
+from oblivio.catalogue import find, names
 from oblivio.core import Origin
 from oblivio.models import factory, load_weights
 from oblivio.train import Recipe
 
+CLASSIFIERS = [name for name in names("models") if not hasattr(find("models", name), "makes")]
+
 SHAPES = [
-    *((name, (3, 32, 32)) for name in names("models")),
+    *((name, (3, 32, 32)) for name in CLASSIFIERS),
     *((name, shape) for name in ("mlp", "cnn", "resnet18") for shape in ((1, 28, 28), (1, 8, 8))),
 ]
 

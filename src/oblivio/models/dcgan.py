@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from oblivio.generative import GAN
 
 Images = Float[Tensor, "n c h w"]
+Features = Float[Tensor, "n k p q"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Generator(nn.Module):
             nn.Unflatten(1, (side, side, inner)),
         )
         blocks: list[nn.Module] = [nn.BatchNorm2d(inner), nn.ReLU()]
-        for before, after in zip(widths[::-1], widths[-2::-1], strict=False):
+        for before, after in pairwise(widths[::-1]):
             wide = nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)
             blocks += [wide, nn.BatchNorm2d(after), nn.ReLU()]
         self.blocks = nn.Sequential(*blocks, ToImage(widths[0], channels, 4, 2, 1), nn.Tanh())
@@ -126,7 +128,7 @@ class Discriminator(nn.Module):
             held(_begun(FromImage(channels, widths[0], 4, 2, 1))),
             nn.LeakyReLU(0.2),
         ]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             blocks += [
                 held(_begun(nn.Conv2d(before, after, 4, 2, 1, bias=not batch))),
                 *((_begun(nn.BatchNorm2d(after)),) if batch else ()),
@@ -153,27 +155,28 @@ class Discriminator(nn.Module):
 class ToImage(nn.ConvTranspose2d):
     """The last layer of G, which on the CPU goes to a grey image by a product of matrices.
 
-    oneDNN's kernels are made for many channels: to one, the product is three times as fast.
+    oneDNN's kernels are made for many channels: to a single one, this is three times as fast.
     """
 
-    def forward(self, x: Images, output_size: list[int] | None = None) -> Images:
+    def forward(self, input: Features, output_size: list[int] | None = None) -> Images:
         """Images of twice the side."""
-        if x.is_cuda or self.out_channels > 1:
-            return super().forward(x, output_size)
-        n, c, h, w = x.shape
-        patches = self.weight.reshape(c, 16).t() @ x.reshape(n, c, h * w)
-        return F.fold(patches, (2 * h, 2 * w), 4, padding=1, stride=2) + self.bias
+        if input.is_cuda or self.out_channels > 1:
+            return super().forward(input, output_size)
+        n, k, p, q = input.shape
+        patches = self.weight.reshape(k, 16).t() @ input.reshape(n, k, p * q)
+        image = F.fold(patches, (2 * p, 2 * q), 4, padding=1, stride=2)
+        return image if self.bias is None else image + self.bias
 
 
 class FromImage(nn.Conv2d):
-    """The first layer of D, which on the CPU likewise takes a gradient to a grey image."""
+    """The first layer of D, which on the CPU likewise hands a gradient to a grey image."""
 
-    def forward(self, x: Images) -> Images:
+    def forward(self, input: Images) -> Features:
         """Features at half the side."""
-        if x.is_cuda or self.in_channels > 1 or not x.requires_grad:
-            return super().forward(x)
-        n, _, h, w = x.shape
-        patches = F.unfold(x, 4, padding=1, stride=2)
+        if input.is_cuda or self.in_channels > 1 or not input.requires_grad:
+            return super().forward(input)
+        n, _, h, w = input.shape
+        patches = F.unfold(input, 4, padding=1, stride=2)
         features = F.linear(patches.transpose(1, 2), self.weight.reshape(-1, 16), self.bias)
         return features.reshape(n, h // 2, w // 2, -1).permute(0, 3, 1, 2)
 
