@@ -105,8 +105,9 @@ def gap_cell(row: Row, results: Results, title: str) -> Cell:
     if row.name == RETRAIN or row.gap is None:
         return _NOTHING
     mean, _, half = words.spread(row.gap).partition(" ± ")
-    parts = [results.scores[name].label for name in results.headline]
-    by_seed = [{p.seed: p.value for p in row.gaps[name].points} for name in results.headline]
+    own = [name for name in results.headline if name in row.gaps]  # not every scenario has all
+    parts = [results.scores[name].label for name in own]
+    by_seed = [{p.seed: p.value for p in row.gaps[name].points} for name in own]
     return Cell(
         mean,
         half,

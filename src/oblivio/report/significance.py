@@ -72,7 +72,7 @@ def apart(
     best, *others = gaps
     title = comparison.title
     families = {"Avg gap": _Family.of(gaps, f"Average gap · {title}", panels)}
-    for name in results.headline:
+    for name in results.within(comparison).headline:
         shown = results.scores[name].label
         by_label = {row.label: row.gaps[name] for row in competitors(comparison)}
         families[shown] = _Family.of(by_label, f"Gap in {shown} · {title}", panels)

@@ -69,7 +69,7 @@ def print_table(
 
 def _print_comparison(comparison: Comparison, results: Results, console: Console) -> None:
     """Print all that is known of one scenario, dense or of one pruner."""
-    wide = console.width >= _WIDE
+    wide, results = console.width >= _WIDE, results.within(comparison)
     console.print()
     console.print(comparison_table(comparison, results, wide=wide))
     if others := [n for n in results.scores if n not in (*results.headline, "seconds")]:
