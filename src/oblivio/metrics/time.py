@@ -18,6 +18,7 @@ class Time:
     The ratio is known as run-time efficiency (RTE).
     """
 
+    of: ClassVar[str] = "any"
     scores: ClassVar[Mapping[str, Score]] = {
         "seconds": Score("Time", "s", "down", "run time of the method"),
     }

@@ -1,0 +1,97 @@
+"""What GANs generate and what the reporting judge says of it: once per trial, for all metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from oblivio.adversarial import as_gan
+from oblivio.core import Data, Run, Trial, derive
+from oblivio.generative import GAN, Images, Labels, generate
+from oblivio.judge import Judge, judge, whole
+
+Features = Float[Tensor, "n d"]
+Made = TypeVar("Made")
+
+_seen: WeakKeyDictionary[Trial, dict[tuple[object, ...], Any]] = WeakKeyDictionary()
+
+
+class Samples(NamedTuple):
+    """Generated images, the labels that a conditional GAN was told, and what the judge says."""
+
+    images: Images
+    told: Labels | None
+    called: Int64[Tensor, " n"]
+    features: Features
+
+    def without(self, classes: Int64[Tensor, " c"]) -> Samples:
+        """Those that the judge calls none of these classes."""
+        rows = torch.where(~torch.isin(self.called, classes))[0]
+        told = None if self.told is None else self.told[rows]
+        return Samples(self.images[rows], told, self.called[rows], self.features[rows])
+
+
+def samples(model: nn.Module, trial: Trial, run: Run, n: int, seed: int = 0) -> Samples:
+    """So many images from a GAN, of latents that only metrics draw, and the judge's word.
+
+    Args:
+        model: One of the trial's; a conditional one is told all classes alike.
+        trial: Whose training data the judge knows.
+        run: Where to judge.
+        n: How many.
+        seed: Of the latents.
+
+    Returns:
+        The images on the CPU, drawn once for all metrics that look at the trial.
+
+    Raises:
+        TypeError: If the model is not a GAN.
+        ValueError: If an image holds NaN or infinity.
+    """
+    gan = as_gan(model)
+    return _once(trial, ("samples", id(gan), n, seed), lambda: _samples(gan, trial, run, n, seed))
+
+
+def _samples(gan: GAN, trial: Trial, run: Run, n: int, seed: int) -> Samples:
+    told = None if gan.classes is None else torch.arange(n) % gan.classes
+    images = generate(gan, gan.latents(n, derive(seed, "report")), told)
+    if not bool(images.isfinite().all()):
+        raise ValueError("The generated images hold NaN or infinity: the generator is ruined.")
+    own = reporter(trial, run)
+    features = own.features(images)
+    return Samples(images, told, own.called(features), features)
+
+
+def reporter(trial: Trial, run: Run) -> Judge:
+    """The judge that reports: it knows D_f and D_r, so all requests on the same data share it."""
+    parts = trial.split.forget, trial.split.retain
+    return _once(trial, ("judge", run.device), lambda: judge(whole(*parts), run, "report"))
+
+
+def images_of(data: Data) -> Images:
+    """All images, in the data's order, as a network sees them; on the CPU."""
+    return torch.cat([batch.inputs.float().cpu() for batch in data.batches(1024)])
+
+
+def check_counts(metric: object, **least: int) -> None:
+    """See that settings that count something are large enough.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name, smallest in least.items():
+        if getattr(metric, name) < smallest:
+            raise ValueError(f"{name} = {getattr(metric, name)} must be {smallest} or more.")
+
+
+def _once(trial: Trial, key: tuple[object, ...], make: Callable[[], Made]) -> Made:
+    """What was made for this trial under this key, or is made now."""
+    known = _seen.setdefault(trial, {})
+    if key not in known:
+        known[key] = make()
+    return known[key]
