@@ -1,0 +1,124 @@
+"""Whether the discriminator still tells forgotten images from images it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from oblivio.adversarial import as_gan
+from oblivio.core import Data, Run, Score, Trial
+from oblivio.generative import GAN, scores
+from oblivio.metrics._features import some
+from oblivio.metrics._samples import check_counts, images_of
+
+
+@dataclass(frozen=True)
+class DScore:
+    """Membership by D's logit: its AUC between D_f and held-out images, in percent.
+
+        AUC = P(D(x_f) > D(x_h)) + ½ P(D(x_f) = D(x_h))
+
+    for x_f from D_f and x_h from test images: those of the forgotten classes where classes are
+    forgotten as a whole, else all of them. At 50 the discriminator cannot tell; above, it knows
+    what it was trained on, as discriminators do that memorise; well below, it has learned to
+    dislike what it was to forget, which tells just as much. Its standard error is DeLong's.
+
+    The exhibit `d_scores` has logits of D_f, held-out images and D_r. Without numbers where the
+    test data has none of the classes.
+
+    Args:
+        most: Of each set, at most so many images are drawn.
+        shown: Of each set, at most so many logits are shown.
+
+    Raises:
+        ValueError: If there are none; when called, if the logits are not finite.
+
+    Source: Hayes, Melis, Danezis & De Cristofaro 2019, "LOGAN", section 4.2, whose white-box attack
+    ranks by D; DeLong, DeLong & Clarke-Pearson 1988 for the standard error.
+    """
+
+    most: int = 2000
+    shown: int = 500
+
+    of: ClassVar[str] = "gan"
+    scores: ClassVar[Mapping[str, Score]] = {
+        "d_auc": Score(
+            "D AUC", "%", "retrain", "forgotten images told from unseen ones by D", True
+        ),
+        "d_error": Score("D AUC error", "%", "down", "standard error of D AUC"),
+    }
+
+    def __post_init__(self) -> None:
+        check_counts(self, most=1, shown=1)
+
+    def __call__(self, trial: Trial, run: Run) -> Mapping[str, Any]:
+        """Rank the two sets by the unlearned discriminator.
+
+        Returns:
+            The numbers that there are, and logits of three sets.
+
+        Raises:
+            ValueError: If the logits are not finite.
+        """
+        gan, gone = as_gan(trial.unlearned), trial.split.gone
+        held_out = trial.test
+        if len(gone):
+            held_out = held_out.take(torch.where(torch.isin(held_out.labels, gone))[0])
+        parts = {"forget": trial.split.forget, "held_out": held_out, "retain": trial.split.retain}
+        logits = {name: self._scores(gan, part) for name, part in parts.items()}
+        shown = {k: [round(v, 4) for v in x[: self.shown].tolist()] for k, x in logits.items()}
+        if len(held_out) == 0:
+            return {"d_scores": shown}
+        value, error = auc(logits["forget"], logits["held_out"])
+        found = {"d_auc": 100 * value, "d_scores": shown}
+        return found if error is None else found | {"d_error": 100 * error}
+
+    def _scores(self, gan: GAN, data: Data) -> Float[Tensor, " n"]:
+        """Logits of some of the data, in random order."""
+        if len(data) == 0:
+            return torch.empty(0)
+        drawn = some(data, self.most, 0)
+        found = scores(gan, images_of(drawn), drawn.labels)
+        if not bool(found.isfinite().all()):
+            raise ValueError("D's logits hold NaN or infinity: the discriminator is ruined.")
+        return found
+
+
+class Auc(NamedTuple):
+    """An area under the ROC curve, from 0 to 1, and its standard error, if there is one."""
+
+    value: float
+    error: float | None
+
+
+def auc(f: Float[Tensor, " n"], h: Float[Tensor, " m"]) -> Auc:
+    """How often a number of f is above one of h, equals counting half.
+
+        V_i = mean_j ψ(f_i, h_j),  W_j = mean_i ψ(f_i, h_j),  ψ(a, b) = [a > b] + ½ [a = b]
+        AUC = mean V = mean W,  error² = var(V)/n + var(W)/m
+
+    Returns:
+        Both numbers; no error of a single example.
+
+    Example:
+        >>> value, error = auc(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))
+        >>> value, round(error, 4)
+        (0.625, 0.3953)
+    """
+    v, w = _share_below(f, h), 1 - _share_below(h, f)
+    error = None
+    if min(len(f), len(h)) > 1:
+        error = float((v.var() / len(f) + w.var() / len(h)).sqrt())
+    return Auc(float(v.mean()), error)
+
+
+def _share_below(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
+    """Of each a, the share of b that is below it, equals counting half."""
+    ordered = b.sort().values
+    below, not_above = (torch.searchsorted(ordered, a, right=right) for right in (False, True))
+    return (below + not_above).double() / (2 * len(b))
