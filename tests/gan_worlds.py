@@ -79,6 +79,17 @@ def gan_origin(*, conditional: bool = False, steps: int = 60) -> Origin:
     return Origin(lambda: network(SHAPE, CLASSES), recipe, seed=0)
 
 
+def gan_retrained(*, class_wise: bool = True, conditional: bool = False) -> GAN:
+    """What retraining of the case's original on D_r gives; a copy of one's own."""
+    return copy.deepcopy(_retrained(class_wise, conditional))
+
+
+@cache
+def _retrained(class_wise: bool, conditional: bool) -> GAN:
+    here = _gan_case(class_wise, conditional)
+    return cast(GAN, here.origin.make(here.split.retain, here.run))
+
+
 @cache
 def _gan_case(class_wise: bool, conditional: bool) -> GanCase:
     train, origin = pictures(200, seed=1), gan_origin(conditional=conditional)
