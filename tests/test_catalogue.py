@@ -38,6 +38,7 @@ def test_every_file_holds_one_frozen_dataclass_with_a_summary(family: str, name:
 
 def test_families_have_what_they_had() -> None:
     assert {"fine_tune", "gradient_ascent", "original", "retrain"} <= set(names("methods"))
+    assert {"fine_tune", "original", "retrain"} <= set(names("gan"))
     assert {"class_wise", "items", "poisoned", "random"} <= set(names("scenarios"))
     assert {"accuracy", "time"} <= set(names("metrics"))
     assert {"cnn", "mlp", "resnet18", "vgg16_bn"} <= set(names("models"))
@@ -148,6 +149,11 @@ def test_errors_say_where() -> None:
         choose("methods", {"name": "fine_tune", "recipe": {"lr": "x"}})
     with pytest.raises(ValueError, match=r"methods fine_tune\.recipe: There is no field 'rate'"):
         choose("methods", {"name": "fine_tune", "recipe": {"rate": 1}})
+
+
+def test_what_is_built_already_is_taken_as_it_is() -> None:
+    recipe = Recipe(epochs=3)
+    assert build(FineTune, {"recipe": recipe}).recipe is recipe
 
 
 def test_whole_numbers_are_numbers() -> None:

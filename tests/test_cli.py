@@ -70,6 +70,18 @@ def test_list_prints_a_line_for_every_name(oblivio_says, family):
     assert len(out.strip().splitlines()) >= len(wanted)
 
 
+def test_methods_of_both_kinds_are_listed_together_and_say_what_they_work_on(oblivio_says):
+    both = oblivio_says("list", "methods")[1]
+    for name, of in (("ssd", "classifiers"), ("fine_tune", "classifiers"), ("fine_tune", "GANs")):
+        assert re.search(rf"^{name} +{of} +\S", both, re.MULTILINE)
+    alone = oblivio_says("list", "gan")[1]
+    assert "classifiers" not in alone
+    assert re.search(r"^fine_tune +GANs +\S", alone, re.MULTILINE)
+    everything = oblivio_says("list")[1]
+    assert len(re.findall(r"^retrain +GANs", everything, re.MULTILINE)) == 1
+    assert "GANs" not in oblivio_says("list", "scenarios")[1]
+
+
 def test_run_dry_run_again_and_report(oblivio_says, tiny):
     status, out, _ = oblivio_says("run", tiny, "--dry")
     assert status == 0

@@ -27,6 +27,9 @@ SAMPLES = 2000
 REAL = 10_000
 """How many real images they are compared with, at most."""
 
+SEED = derive(0, "quality")
+"""Of the latents, and of the choice of real images."""
+
 
 def in_generators_range(source: Source) -> Source:
     """The same data with images in [-1, 1], where they are tensors of bytes or of [0, 1].
@@ -85,12 +88,11 @@ def quality(data: Data, run: Run) -> Callable[[GAN], float]:
         same latents each time, in the features of the judge that methods use.
     """
     own = judge(data, run, "method")
-    seed = derive(0, "quality")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:REAL]
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(SEED))[:REAL]
     real = torch.cat([own.features(batch.inputs) for batch in data.take(order).batches(1024)])
 
     def distance(gan: GAN) -> float:
-        made = generate(gan, gan.latents(SAMPLES, seed), gan.labels(SAMPLES, seed))
+        made = generate(gan, gan.latents(SAMPLES, SEED), gan.labels(SAMPLES, SEED))
         return frechet_distance(real, own.features(made))
 
     return distance
