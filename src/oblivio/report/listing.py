@@ -15,6 +15,7 @@ from oblivio.bench import label
 from oblivio.bench.stats import Record
 from oblivio.report import words
 from oblivio.report.explanation import NOTE
+from oblivio.report.gan import without_pictures
 
 
 def listing(records: Sequence[Record], *, exhibits: bool, details: bool) -> list[dict[str, Any]]:
@@ -62,6 +63,7 @@ def _shown(record: Record, *, exhibits: bool, details: bool) -> str:
         return "" if record["status"] == "done" else str(record.get("reason") or "")
     if "measures" in record:
         record = _heard(record, exhibits=exhibits)
+    record = without_pictures(record)
     if not exhibits:
         notes = {k: v for k, v in (record.get("notes") or {}).items() if k != NOTE}
         record = {k: v for k, v in record.items() if k != "exhibits"} | {"notes": notes}

@@ -36,10 +36,10 @@
     return themed;
   }
 
-  // Retrain's blue needs more light on a dark page, and a matrix must start from the page's colour.
+  // Ink and retrain's blue need more light on a dark page; a matrix starts from the page's colour.
   function coloured(figure) {
     const c = colours();
-    const own = JSON.parse(JSON.stringify(figure).replaceAll("#0072B2", c.retrain));
+    const own = JSON.parse(JSON.stringify(figure).replaceAll("#0072B2", c.retrain).replaceAll("#1B1F24", c.ink));
     own.data.filter((trace) => trace.type === "heatmap").forEach((trace) => { trace.colorscale = [[0, c.paper], [1, "#0072b2"]]; });
     return own;
   }

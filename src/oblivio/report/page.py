@@ -32,7 +32,7 @@ class Shown:
 
     Args:
         exhibits: The lists of numbers in the records.
-        pictures: The most exposed examples as pictures.
+        pictures: The most exposed examples, and what GANs make, as pictures.
         plots: Those of single pruned models.
         details: The rest of the records, and all that panels say besides the headline scores.
     """
@@ -111,7 +111,13 @@ def _rendered(
     proofs: Sequence[Record],
 ) -> str:
     """The page, with as much as is asked for."""
-    sheet = Sheet(results, plot.colours(results), plots=shown.plots, details=shown.details)
+    sheet = Sheet(
+        results,
+        plot.colours(results),
+        plots=shown.plots,
+        details=shown.details,
+        pictures=shown.pictures,
+    )
     numbers = {id(one): f"s{place}" for place, one in enumerate(results.comparisons)}
     parts = [
         scene_parts(f"c{place}", scene, sheet, numbers)
@@ -135,6 +141,7 @@ def _rendered(
             scenes=parts,
             ranks=ranks_of(results, sheet.looks, sheet.figures),
             evidence=found,
+            gans=any(part["dense"] and part["dense"]["gan"] for part in parts),
             glossary={head: score for part in found for head, score in part["scores"].items()},
             unfinished=(*results.unfinished, *summarise(proofs, {}).unfinished),
             results=results,

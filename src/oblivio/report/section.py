@@ -15,6 +15,7 @@ from oblivio.report.cell import Cell, gap_cell, score_cell
 from oblivio.report.explanation import NOTE, explained, explanations
 from oblivio.report.explanation_plot import layer_plot, ratio_plot
 from oblivio.report.explanation_words import beside, filter_rows, said, summed
+from oblivio.report.gan import MOVED, gan_parts, is_gan
 from oblivio.report.listing import finite
 from oblivio.report.panel import panel_id
 from oblivio.report.significance import apart
@@ -30,6 +31,7 @@ class Sheet:
         figures: Where the parts put their figures, by id.
         plots: Whether single pruned models have plots.
         details: Whether panels say more than the headline scores.
+        pictures: Whether there is room for pictures.
     """
 
     results: Results
@@ -37,6 +39,7 @@ class Sheet:
     figures: dict[str, Figure] = field(default_factory=dict)
     plots: bool = True
     details: bool = True
+    pictures: bool = True
 
     def drawn(self, name: str, figure: Figure | None) -> str | None:
         """Put a figure on the page.
@@ -114,6 +117,7 @@ _NO_PLOTS: dict[str, Any] = {
     "confidence": [],
     "confusion": [],
     "weights": None,
+    "gan": None,
 }
 
 
@@ -151,6 +155,7 @@ def _plots(name: str, comparison: Comparison, sheet: Sheet) -> dict[str, Any]:
             if (figure := drawn(short, exhibit.confusion_plot([row for row in rows if row])))
         ],
         "weights": _weights(f"{name}-weights", comparison, sheet),
+        "gan": gan_parts(f"{name}-gan", comparison, looks, sheet.drawn, pictures=sheet.pictures),
     }
 
 
@@ -186,6 +191,8 @@ def _notes(comparison: Comparison) -> list[tuple[str, str, str, list[tuple[int, 
             for name, value in (record.get("notes") or {}).items():
                 if name == NOTE and explained(record):
                     continue  # it is shown in plots and words
+                if name == MOVED and is_gan(record["cell"]):
+                    continue  # it is shown in pictures
                 text = value if isinstance(value, str) else json.dumps(finite(value))
                 place = found.setdefault((row.label, str(name), text), [])
                 place.append((record["cell"]["seed"], record["key"]))
