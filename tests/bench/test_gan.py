@@ -17,9 +17,12 @@ from oblivio.bench.cell import prepare, source_of, split_of
 from oblivio.bench.event import Event
 from oblivio.bench.gan import BestOf, in_generators_range, quality
 from oblivio.bench.kind import judges, usual_metrics, works_on
+from oblivio.bench.space import searches
 from oblivio.bench.spec import Experiment, as_toml, read
 from oblivio.bench.stats import summarise
 from oblivio.bench.store import Store
+from oblivio.bench.tune import tune
+from oblivio.bench.tuned import Rule, write
 from oblivio.catalogue import find, names
 from oblivio.core import Score, unlearn
 from oblivio.data.arrays import Arrays
@@ -343,6 +346,29 @@ def test_the_distance_agrees_with_a_matrix_square_root():
     assert frechet_distance(one, one) == pytest.approx(0, abs=1e-9)
     with pytest.raises(ValueError, match="two images or more"):
         frechet_distance(one[:1], two)
+
+
+# --- Tuning -------------------------------------------------------------------------------------
+
+
+def test_settings_of_a_gans_methods_can_be_searched(tmp_path):
+    experiment = replace(
+        TINY,
+        scenarios=TINY.scenarios[1:],
+        metrics=({"name": "d_score"},),
+        tune={"fine_tune": {"recipe.steps": [1, 2, 3]}},
+    ).resolved()
+    store = Store(tmp_path)
+    store.create()
+    found = tune(experiment, store, Rule(trials=2, seeds=1), tell=lambda _: None)
+    (searched,) = found.found
+    assert [outcome.reason for outcome in searched.outcomes] == [None, None]
+    best = found.tuned.methods[-1]
+    assert best["recipe"]["steps"] == searched.best.settings["recipe.steps"] in (1, 2, 3)
+    path = write(found, tmp_path)
+    assert read(path).methods[-1] == best
+    with pytest.raises(ValueError, match=r"fine_tune.*no setting 'recipe\.epochs'"):
+        searches(replace(experiment, tune={"fine_tune": {"recipe.epochs": [1, 2, 3]}}))
 
 
 # --- What is read off the records ---------------------------------------------------------------
