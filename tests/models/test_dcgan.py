@@ -72,9 +72,9 @@ def test_the_label_changes_both_and_is_needed() -> None:
     assert not torch.equal(gan.make(z, zero), gan.make(z, one))
     assert not torch.equal(gan.score(x, zero), gan.score(x, one))
     with pytest.raises(ValueError, match="generator needs a label for every latent"):
-        gan.make(z)
+        gan.generator(z)
     with pytest.raises(ValueError, match="discriminator needs a label for every image"):
-        gan.score(x)
+        gan.discriminator(x)
 
 
 def test_projection_adds_an_inner_product_with_the_labels_embedding() -> None:

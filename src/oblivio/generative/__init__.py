@@ -1,0 +1,24 @@
+"""A generative adversarial network as one module: generator, discriminator, and the average.
+
+What a discriminator returns differs from code to code; `GAN` reads logits off a tensor of logits or
+of probabilities, a dict, or a tuple, and says clearly what it cannot read.
+"""
+
+from oblivio.generative.check import check_images, check_pair
+from oblivio.generative.logits import LOGIT_NAMES, read_logits
+from oblivio.generative.pair import GAN, Images, Labels, Latents, as_gan
+from oblivio.generative.sample import generate, scores
+
+__all__ = [
+    "GAN",
+    "LOGIT_NAMES",
+    "Images",
+    "Labels",
+    "Latents",
+    "as_gan",
+    "check_images",
+    "check_pair",
+    "generate",
+    "read_logits",
+    "scores",
+]

@@ -1,0 +1,129 @@
+"""What is wrong with a pair or with its images is said before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oblivio.core import Data
+from oblivio.generative.logits import read_logits
+from oblivio.generative.pair import GAN, Images, Labels, Latents
+
+WILD = 1e4  # at this size of its inputs, a sigmoid gives 0 or 1
+
+
+@torch.no_grad()
+def check_pair(gan: GAN, sets: Mapping[str, Data]) -> None:
+    """See on a copy that a pair and real images suit each other.
+
+    Args:
+        gan: The pair.
+        sets: The images, by what errors are to call them; of each set, 64 are looked at.
+
+    Raises:
+        TypeError: If a player's output cannot be read.
+        ValueError: If shapes or ranges differ, a player fails, or a label is unknown.
+    """
+    own = copy.deepcopy(gan).eval()
+    for name, data in sets.items():
+        batch = next(data.take(torch.arange(min(len(data), 64))).batches(64))
+        images, labels = batch.inputs.to(own.device), batch.labels.to(own.device)
+        check_images(images, f"The {name} set's images")
+        if own.classes is not None and int(data.labels.max()) >= own.classes:
+            raise ValueError(
+                f"The {name} set has label {int(data.labels.max())}, but the conditional GAN "
+                f"knows {own.classes} classes (labels 0 to {own.classes - 1})."
+            )
+        z = own.latents(len(images), 0)
+        made = _tried(own.generator, own.given(z, labels), "generator", "latents")
+        _check_made(made, images, name)
+        for some in (images, made):
+            output = _tried(own.discriminator, own.given(some, labels), "discriminator", "images")
+            read_logits(output, len(some), own.read, own.gives)
+        _check_ends(own, images, z, labels)
+
+
+def _tried(player: nn.Module, given: tuple[Tensor, ...], who: str, what: str) -> Any:
+    """What a player returns; if it fails, why, in a sentence."""
+    try:
+        return player(*given)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        shape, labels = tuple(given[0].shape), " and labels" * (len(given) > 1)
+        hint = f"; one that takes (n, {shape[-1]}, 1, 1) needs nn.Unflatten(1, ({shape[-1]}, 1, 1))"
+        raise ValueError(
+            f"The {who} cannot take {what} of shape {shape}{labels}: {reason}"
+            f"{hint * (what == 'latents')}."
+        ) from error
+
+
+def _check_made(made: Any, images: Images, name: str) -> None:
+    """See that generated images are like real ones in type and shape, and roughly in range."""
+    if not isinstance(made, Tensor) or not made.is_floating_point():
+        got = made.dtype if isinstance(made, Tensor) else type(made).__name__
+        raise TypeError(f"The generator must return floating-point images alone, not {got}.")
+    if made.shape != images.shape:
+        raise ValueError(
+            f"The generator makes images of shape {tuple(made.shape[1:])}, but the {name} set's "
+            f"are {tuple(images.shape[1:])}."
+        )
+    low, high = float(made.min()), float(made.max())
+    if not low >= -2 or not high <= 2:  # so that NaN is refused
+        raise ValueError(
+            f"The generator makes images from {low:.3g} to {high:.3g}, but they must be in "
+            "[-1, 1], as real ones are: let it end with nn.Tanh()."
+        )
+
+
+def _check_ends(gan: GAN, images: Images, z: Latents, labels: Labels) -> None:
+    """See that no player ends in a sigmoid unsaid: what comes of inputs beyond all bounds tells.
+
+    Raises:
+        ValueError: If one does.
+    """
+    if _in_unit_interval(gan.make(WILD * z, labels)):
+        raise ValueError(
+            "The generator makes images in [0, 1] alone, but they must be in [-1, 1], as real ones "
+            "are: let it end with nn.Tanh() in the place of its sigmoid."
+        )
+    draw = torch.Generator().manual_seed(0)
+    noise = WILD * torch.randn(images.shape, generator=draw).to(images)
+    if gan.gives == "logits" and _in_unit_interval(gan.score(noise, labels)):
+        raise ValueError(
+            "The discriminator gives numbers in [0, 1] alone, so they must be probabilities: say "
+            'so with GAN(…, gives="probabilities"), or leave out its sigmoid.'
+        )
+
+
+def _in_unit_interval(values: Tensor) -> bool:
+    """Whether all are in [0, 1]; some that hardly differ, as of a constant, tell nothing."""
+    low, high = float(values.min()), float(values.max())
+    return low >= 0 and high <= 1 and high - low > 0.2
+
+
+def check_images(images: Tensor, what: str = "Images") -> None:
+    """See that these are images in [-1, 1], as a generator that ends in tanh makes them.
+
+    Raises:
+        ValueError: If they are not, or seem to be in [0, 1].
+    """
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"{what} must be floating-point tensors (n, c, h, w); they are {images.dtype} of shape "
+            f"{tuple(images.shape)}."
+        )
+    low, high = float(images.min()), float(images.max())
+    if not low >= -1.001 or not high <= 1.001:  # so that NaN is refused
+        raise ValueError(
+            f"{what} must be in [-1, 1], as the generator makes them; they go from {low:.3g} to "
+            f"{high:.3g}. For pixels in [0, 1] give Arrays(…, mean=(0.5,), std=(0.5,))."
+        )
+    if low >= 0 and len(images) > 1:
+        raise ValueError(
+            f"{what} must be in [-1, 1], as the generator makes them; they go from {low:.3g} to "
+            f"{high:.3g}, which looks like [0, 1]: give Arrays(…, mean=(0.5,), std=(0.5,))."
+        )
