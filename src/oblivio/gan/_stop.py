@@ -1,0 +1,148 @@
+"""When enough is unlearned: by what the method itself may look at, never by the yardstick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from oblivio.adversarial import Duel
+from oblivio.core import Data, Split, derive
+from oblivio.generative import GAN, Images, generate, scores
+from oblivio.judge import Judge, frechet_distance, judge, whole
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When unlearning ends before its turns are over; the closing turns follow in any case.
+
+    Args:
+        share: For a class: as soon as the method's own judge calls at most this percentage of
+            generated images so; None does not look.
+        auc: For items: as soon as D tells them from held-out images by an AUC (in percent) that is
+            at most this far from 50; None does not look.
+        worse: As soon as the Fréchet distance between retained and generated images of retained
+            classes, in the judge's features, has grown by this share; None does not look.
+        every: After how many rounds it is looked.
+        samples: How many generated images are looked at.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    share: float | None = None
+    auc: float | None = None
+    worse: float | None = None
+    every: int = 10
+    samples: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("share", "auc", "worse"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"stop.{name} = {value} must be 0 or more.")
+        if self.every < 1 or self.samples < 2:
+            raise ValueError("stop.every must be 1 or more, stop.samples 2 or more.")
+
+    def watch(self, duel: Duel, split: Split) -> Callable[[int], bool]:
+        """What says after each round, by its number, whether to stop; it notes why.
+
+        Returns:
+            The function.
+
+        Raises:
+            ValueError: If `auc` is asked for and the run has no held-out images.
+        """
+        looks: list[Callable[[], str | None]] = []
+        if self.share is not None and len(split.gone):
+            looks.append(self._share(duel, split))
+        if self.auc is not None and not len(split.gone):
+            looks.append(self._auc(duel, split))
+        if self.worse is not None:
+            looks.append(self._quality(duel, split))
+
+        def enough(number: int) -> bool:
+            if not looks or number % self.every:
+                return False
+            why = next((said for look in looks if (said := look())), None)
+            if why is not None:
+                duel.run.note(stopped=f"after round {number}: {why}")
+            return why is not None
+
+        return enough
+
+    def _share(self, duel: Duel, split: Split) -> Callable[[], str | None]:
+        own, most = _judge(duel, split), self.share
+
+        def look() -> str | None:
+            shown = own.classes_of(self._made(duel))
+            share = 100 * float(torch.isin(shown, split.gone).double().mean())
+            return f"{share:.1f} % are called so" if most is not None and share <= most else None
+
+        return look
+
+    def _auc(self, duel: Duel, split: Split) -> Callable[[], str | None]:
+        held, most = duel.run.held_out, self.auc
+        if held is None:
+            raise ValueError(
+                "stop.auc compares with images that the GAN was never trained on: give the run "
+                "held_out images (in an experiment: a validation share of the data)."
+            )
+
+        def look() -> str | None:
+            auc = area(*(_scored(duel.gan, data) for data in (split.forget, held)))
+            return f"the AUC is {auc:.1f}" if most is not None and abs(auc - 50) <= most else None
+
+        return look
+
+    def _quality(self, duel: Duel, split: Split) -> Callable[[], str | None]:
+        own, worse = _judge(duel, split), self.worse or 0.0
+        some = split.retain.take(torch.arange(min(len(split.retain), 10 * self.samples)))
+        real = own.features(torch.cat([batch.inputs for batch in some.batches(1024)]))
+
+        def distance() -> float:
+            images = self._made(duel)
+            features = own.features(images)
+            return frechet_distance(real, features[~torch.isin(own.called(features), split.gone)])
+
+        most = (1 + worse) * distance()
+
+        def look() -> str | None:
+            now = distance()
+            return f"the distance of {now:.3g} exceeds {most:.3g}" if now > most else None
+
+        return look
+
+    def _made(self, duel: Duel) -> Images:
+        seed = derive(duel.run.seed, "stop")
+        z, labels = (draw(self.samples, seed) for draw in (duel.gan.latents, duel.gan.labels))
+        return generate(duel.gan, z, labels)  # pyright: ignore[reportArgumentType]
+
+
+def area(positive: Float[Tensor, " n"], negative: Float[Tensor, " m"]) -> float:
+    """The area under the ROC curve, in percent: how often a positive scores higher; ties half.
+
+    Returns:
+        From 0 to 100.
+
+    Example:
+        >>> area(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0]))
+        87.5
+    """
+    from sklearn.metrics import roc_auc_score
+
+    truth = torch.cat([torch.ones(len(positive)), torch.zeros(len(negative))])
+    return 100 * float(roc_auc_score(truth, torch.cat([positive, negative])))
+
+
+def _judge(duel: Duel, split: Split) -> Judge:
+    return judge(whole(split.forget, split.retain), duel.run, "method")
+
+
+def _scored(gan: GAN, data: Data) -> Float[Tensor, " n"]:
+    batches = list(data.batches(1024))
+    known = None if gan.classes is None else torch.cat([batch.labels for batch in batches])
+    return scores(gan, torch.cat([batch.inputs for batch in batches]), known)

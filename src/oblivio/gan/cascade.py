@@ -1,0 +1,254 @@
+"""Cascaded unlearning of a GAN: substitution, fake label, unlearning and learning by turns."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from oblivio.adversarial import Adversarial, Duel, as_gan, endless, generator_loss
+from oblivio.catalogue import unknown
+from oblivio.core import Data, Part, Progress, Run, Split, derive
+from oblivio.data.source import stratified
+from oblivio.gan._label import Label, LabelName, fake_label
+from oblivio.gan._latents import Made, Rule, Search, locate, pool, substitutes
+from oblivio.gan._stop import Stop
+from oblivio.generative import GAN, Images
+from oblivio.judge import judge, whole
+
+Substitute = Literal["near", "project", "random", "real", "none"]
+Turn = Literal["unlearn", "learn"]
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Sends forgotten latents to substitutes, gives forgotten images a fake label, and learns on.
+
+    Learning and unlearning alternate. An unlearning turn is a step of each player:
+
+        D: min  ℓ_fake(D(F))                                          the fake label
+        G: min  w [ E‖G(z_f) − s(z_f)‖² + κ E‖G(z_r) − G_o(z_r)‖² ]   the substitution
+                + λ E ℓ_G(D(G(z_f)))
+
+    with means over pixels, and with the running statistics of BatchNorm, as when G is sampled and D
+    is asked. A learning turn is an ordinary step of both players on the retained images, with
+    ρ ℓ_fake(D(F)) added to D's loss. The last turns are learning alone: ending on unlearning leaves
+    D and G out of balance.
+
+    Args:
+        substitute: What a forgotten latent is to make: what the nearest latent that is kept makes
+            (near), what z makes once it is moved off along the mean difference (project), what any
+            kept latent makes (random), or the nearest retained image (real). "none" leaves out the
+            substitution, and G's unlearning step with it.
+        fake_label: What D is to say of forgotten images: that they are not real (zero), what it
+            says of generated ones (generated), or what it says of images never seen, which
+            `run.held_out` gives (unseen). "auto" is zero for a class and, for items, unseen where
+            there are held-out images, else generated; "none" leaves D alone.
+        learn: Learning turns for each unlearning one.
+        closing: The share of all turns that close with learning.
+        cascaded: Whether turns alternate; if not, all unlearning comes first.
+        weight: w.
+        keep: κ: how much what is kept is held where it was (ours; 0 is the paper's reading).
+        adversarial: λ.
+        remind: ρ (ours): without it D's memory of single images comes back while it learns on.
+        few: How many retained images are learned from, the same share of every class; None is all.
+        latents: How many are drawn to find forgotten ones and substitutes in.
+        search: How latents of single images are found.
+        stop: When the unlearning ends before its turns are over.
+        recipe: Of both players; its steps are all of G's, unlearning and learning together, and so
+            the budget that fine-tuning has.
+
+    Raises:
+        ValueError: If a number is out of range, or there is no such substitute or label.
+
+    Source: Sun, Zhu, Chang and Zhou (2023), whose abstract names substitution, fake label and
+    cascade; what they are made of here is our reconstruction.
+    """
+
+    substitute: Substitute = "near"
+    fake_label: LabelName = "auto"
+    learn: int = 4
+    closing: float = 0.3
+    cascaded: bool = True
+    weight: float = 10.0
+    keep: float = 1.0
+    adversarial: float = 0.1
+    remind: float = 1.0
+    few: int | None = None
+    latents: int = 4096
+    search: Search = Search()
+    stop: Stop = Stop()
+    recipe: Adversarial = Adversarial(steps=200)
+
+    reads: ClassVar[frozenset[Part]] = frozenset({"forget", "retain"})
+
+    def __post_init__(self) -> None:
+        for name, ok, range_ in (
+            ("learn", self.learn >= 0, "0 or more"),
+            ("closing", 0 <= self.closing < 1, "from 0 to below 1"),
+            ("weight", self.weight > 0, "above 0"),
+            ("keep", self.keep >= 0, "0 or more"),
+            ("adversarial", self.adversarial >= 0, "0 or more"),
+            ("remind", self.remind >= 0, "0 or more"),
+            ("few", self.few is None or self.few >= 2, "2 or more"),
+            ("latents", self.latents >= 16, "16 or more"),
+        ):
+            if not ok:
+                raise ValueError(f"{name} = {getattr(self, name)} must be {range_}.")
+        for name, kind in (("substitute", Substitute), ("fake_label", LabelName)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(unknown(name, getattr(self, name), get_args(kind)))
+
+    def prepare(self, model: nn.Module, data: Data, run: Run) -> None:
+        """Train the judge that locates latents, before anyone asks to forget."""
+        judge(whole(data), run, "method")
+
+    def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
+        """The unlearned pair: generator, its average, and discriminator.
+
+        Returns:
+            The pair, in eval mode.
+
+        Raises:
+            ValueError: If the pair never makes the class to forget, or there is no unseen image to
+                take a level from.
+        """
+        gan = as_gan(model)
+        frozen = copy.deepcopy(gan).eval()
+        targets = None if self.substitute == "none" else self._targets(frozen, split, run)
+        # What is sampled is the average, and so it is the average that is to forget.
+        gan.generator.load_state_dict(gan.average.state_dict())
+        duel = Duel(gan, self.recipe, run)
+        label = fake_label(self.fake_label, duel, split)
+        some = split.retain if self.few is None else few(split.retain, self.few)
+        retain = endless(some, min(self.recipe.batch_size, len(some)), run)
+        also = (lambda: self.remind * label()) if label and self.remind else None
+        enough = self.stop.watch(duel, split)
+        rounds, closing = plan(self.recipe.steps, self.learn, self.closing, self.cascaded)
+        for number, turns in enumerate(rounds, 1):
+            for turn in turns:
+                if turn == "learn":
+                    duel.learn(retain, also)
+                else:
+                    self._unlearn(duel, targets, label)
+            run.tell(Progress(number, len(rounds) + 1, 0.0))
+            if enough(number):
+                break
+        for _ in range(closing):
+            duel.learn(retain, also)
+        return duel.finish()
+
+    def _targets(self, frozen: GAN, split: Split, run: Run) -> Targets:
+        """Which latents are to make what; says of ten of them what becomes of them."""
+        own = judge(whole(split.forget, split.retain), run, "method")
+        drawn = pool(frozen, self.latents, derive(run.seed, "pool"))
+        here = locate(frozen, drawn, split, own, self.search, derive(run.seed, "ball"))
+        rule = cast(Rule, self.substitute)
+        instead = substitutes(frozen, here, rule, split, own, derive(run.seed, "substitute"))
+        run.note(located=len(here.gone), moved=told(here.gone, instead))
+        return Targets(here.gone, instead, here.kept)
+
+    def _unlearn(self, duel: Duel, targets: Targets | None, label: Label | None) -> None:
+        """An unlearning turn: D learns the fake label, G the substitution."""
+        if label is not None:
+            duel.step_discriminator(label())
+        if targets is None:
+            return
+        n, seed = self.recipe.batch_size, derive(duel.run.seed, "rows", duel.generator_steps)
+        discriminator = duel.gan.discriminator.requires_grad_(False)
+        duel.gan.generator.eval()
+        rows = torch.randint(len(targets.gone), (n,), generator=seeded_draw(seed))
+        gone = targets.gone.take(rows)
+        z, y = on(duel, gone)
+        fake = duel.make(z, y)
+        loss = away(fake, targets.instead.images[rows])
+        if self.keep:
+            rows = torch.randint(len(targets.kept), (n,), generator=seeded_draw(seed + 1))
+            kept = targets.kept.take(rows)
+            loss = loss + self.keep * away(duel.make(*on(duel, kept)), kept.images)
+        loss = self.weight * loss
+        if self.adversarial:
+            shown = duel.score(duel.seen(fake, "substitute"), y)
+            loss = loss + self.adversarial * generator_loss(shown, self.recipe.loss)
+        duel.step_generator(loss)
+        discriminator.requires_grad_(True)
+        duel.gan.generator.train()
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Latents to re-assign, what they are to make instead, and latents to leave alone."""
+
+    gone: Made
+    instead: Made
+    kept: Made
+
+
+def on(duel: Duel, some: Made) -> tuple[Tensor, Tensor | None]:
+    """Latents and labels on the device."""
+    device = duel.run.device
+    return some.latents.to(device), None if some.labels is None else some.labels.to(device)
+
+
+def away(made: Images, wanted: Images) -> Float[Tensor, ""]:
+    """Mean over images and pixels of (G(z) − s)²."""
+    return (made - wanted.to(made.device)).square().mean()
+
+
+def seeded_draw(seed: int) -> torch.Generator:
+    """A generator on the CPU."""
+    return torch.Generator().manual_seed(seed)
+
+
+def few(data: Data, count: int) -> Data:
+    """This many of the examples, the same share of every class; all if there are not more."""
+    return data if count >= len(data) else data.take(stratified(data.labels, count))
+
+
+def plan(steps: int, learn: int, closing: float, cascaded: bool) -> tuple[list[list[Turn]], int]:
+    """How turns follow one another: rounds of unlearning and learning, then learning alone.
+
+    Args:
+        steps: Turns in all.
+        learn: Learning turns for each unlearning one.
+        closing: The share of turns that close.
+        cascaded: Whether a round is one unlearning turn after its learning ones; if not, there are
+            two rounds: all unlearning, all learning.
+
+    Returns:
+        The rounds, and how many turns close.
+
+    Example:
+        >>> plan(7, 2, 0.1, True)
+        ([['learn', 'learn', 'unlearn'], ['learn', 'learn', 'unlearn']], 1)
+        >>> plan(5, 1, 0.2, False)
+        ([['unlearn', 'unlearn'], ['learn', 'learn']], 1)
+    """
+    count = (steps - round(steps * closing)) // (1 + learn)
+    rest = steps - count * (1 + learn)
+    unlearn: list[Turn] = ["unlearn"]
+    learning: list[Turn] = ["learn"] * learn
+    if not cascaded:
+        return [unlearn * count, learning * count], rest
+    return [learning + unlearn for _ in range(count)], rest
+
+
+def told(gone: Made, instead: Made, most: int = 10) -> dict[str, object]:
+    """Some of the latents that are re-assigned, for pictures."""
+
+    def rounded(z: Tensor | None) -> list[list[float]] | None:
+        return None if z is None else [[round(v, 4) for v in row] for row in z[:most].tolist()]
+
+    def listed(labels: Tensor | None) -> list[int] | None:
+        return None if labels is None else labels[:most].tolist()
+
+    return {
+        "latents": rounded(gone.z),
+        "labels": listed(gone.labels),
+        "substitute_latents": rounded(instead.z),
+        "substitute_labels": listed(instead.labels),
+    }
