@@ -212,6 +212,12 @@ def test_what_the_method_noted_is_shown(class_wise, conditional):
     for what, these, own in (("original", z, labels[0]), ("target", to, labels[1])):
         made = generate(case.original, these, None if own is None else torch.tensor(own))[:5]
         assert same(found["moved"]["rows"][what], made)
+    if not class_wise:
+        images = next(case.split.forget.batches(len(case.split.forget))).inputs
+        made = generate(case.original, z, None if labels[0] is None else torch.tensor(labels[0]))
+        away = [[float((x - one).double().square().sum()) for x in images] for one in made[:5]]
+        nearest = [row.index(min(row)) for row in away]
+        assert same(found["moved"]["rows"]["wanted"], images[nearest])
     assert found["strips"]["by"] == ("method" if not class_wise else shown(case)["moved"]["by"])
     assert "target" not in shown(case, moved=note | {"substitute_latents": None})["moved"]["rows"]
 

@@ -113,7 +113,9 @@ def test_forgotten_latents_before_where_they_are_sent_and_after(found: Page):
     wanted = make_pictures("fine_tune", 0, gone=False)["moved"]["rows"]["wanted"]
     assert seen["5 images by to forget"][0] == wanted
     assert "It calls 5 of 5 a forgotten class before, and 1 after fine_tune." in found.text
-    assert "5 of the latents that the method itself found" in found.text
+    said = "5 of the latents that the method itself found to show what is to be forgotten"
+    assert f"{said}. The small numbers" in found.text
+    assert f"{said}, below the forgotten images nearest to them." in found.text
     numbers = [given.get("class") for tag, given in found.tags if tag == "li"]
     assert numbers.count("gone") == 2 * (5 + 1)  # two methods, where a class is gone
 

@@ -28,7 +28,7 @@ class Forgotten(NamedTuple):
         labels: Of a conditional pair.
         by: Who says so: the "judge", the "label" of a conditional pair, the "method" itself, or the
             original's samples that are "nearest" to forgotten images.
-        wanted: Those images.
+        wanted: Where single images are forgotten, those that are near to what these latents make.
         target: Where the method sends them: latents and, of a conditional pair, labels.
     """
 
@@ -114,7 +114,11 @@ class Pictures:
                 return None
         except (AttributeError, KeyError, TypeError, ValueError):
             return None  # another method's note of that name
-        return Forgotten(z, labels, "method", target=target)
+        wanted = None
+        if not len(trial.split.gone):
+            images, made = images_of(trial.split.forget), generate(gan, z, labels)
+            wanted = images[torch.cdist(made.flatten(1), images.flatten(1)).argmin(1)]
+        return Forgotten(z, labels, "method", wanted, target)
 
     def _found(self, trial: Trial, gan: GAN, run: Run) -> tuple[Forgotten | None, Latents]:
         """Forgotten latents, if there are any, and retained ones."""

@@ -197,13 +197,14 @@ def _moved(label: str, exhibits: Mapping[str, Any], gone: Sequence[int]) -> dict
 
 def _where_from(part: Mapping[str, Any]) -> str:
     """Which latents these are."""
-    n = part["columns"]
+    n, rows = part["columns"], part["rows"]
     return {
         "judge": f"The first {n} latents from which the original makes a forgotten class, as the "
         "reporting judge sees it.",
         "label": f"The first {n} latents, with the label that is to be forgotten.",
         "method": f"{n} of the latents that the method itself found to show what is to be "
-        "forgotten.",
+        "forgotten"
+        + (", below the forgotten images nearest to them." if "wanted" in rows else "."),
         "nearest": "For each of the first forgotten images, in the top row, the latent whose "
         "sample by the original is nearest to it among many.",
     }.get(str(part.get("by")), "")
@@ -245,8 +246,8 @@ def _told(row: Row, comparison: Comparison) -> str:
             beside.append(f"{words.spread(rival.values['d_auc'], 1)} {what}")
     said = words.listed([*beside[:1], f"{words.spread(auc, 1)} after {row.label}", *beside[1:]])
     return (
-        f"D tells forgotten from held-out images with an AUC of {said}; 50 is a coin, and below "
-        "50 is a tell-tale too."
+        f"D tells forgotten from held-out images with an AUC of {said} (means over "
+        "seeds); 50 is a coin, and below 50 is a tell-tale too."
     )
 
 
