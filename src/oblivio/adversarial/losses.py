@@ -12,7 +12,9 @@ Logits = Float[Tensor, " n"]
 LossName = Literal["non_saturating", "hinge", "least_squares"]
 
 
-def discriminator_loss(real: Logits, fake: Logits, loss: LossName) -> Float[Tensor, ""]:
+def discriminator_loss(
+    real: Logits, fake: Float[Tensor, " m"], loss: LossName
+) -> Float[Tensor, ""]:
     """What D minimises.
 
         non-saturating   E[softplus(−D(x))] + E[softplus(D(G(z)))]

@@ -6,8 +6,8 @@ import copy
 import io
 import math
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,7 +64,8 @@ class State:
             },
             buffer,
         )
-        write_whole(self.path, buffer.getvalue())
+        content = buffer.getvalue()
+        write_whole(self.path, sha256(content).digest() + content)
 
     def read(self, duel: Duel, best: Best) -> int:
         """Take up the state, if there is one and it is of this very training.
@@ -75,7 +76,10 @@ class State:
         if self.path is None or not self.path.is_file():
             return 0
         try:
-            found: Any = torch.load(self.path, map_location=duel.run.device, weights_only=True)
+            seal, content = (whole := self.path.read_bytes())[:32], whole[32:]
+            if seal != sha256(content).digest():
+                return 0
+            found = torch.load(io.BytesIO(content), map_location=duel.run.device, weights_only=True)
             if found["fingerprint"] != self.fingerprint:
                 return 0
         except Exception:  # a damaged file of whatever kind: the training begins anew
