@@ -82,6 +82,16 @@ def test_methods_of_both_kinds_are_listed_together_and_say_what_they_work_on(obl
     assert "GANs" not in oblivio_says("list", "scenarios")[1]
 
 
+@pytest.mark.parametrize(
+    "words", [("fisher", "x.safetensors"), ("cleanse", "x.safetensors", "--ids", "1")]
+)
+def test_what_works_on_classifiers_alone_says_so_of_a_gan(oblivio_says, words):
+    command, weights, *more = words
+    status, _, err = oblivio_says(command, weights, "gan-digits", *more)
+    assert status == 2
+    assert f"oblivio {command} works on classifiers" in err
+
+
 def test_run_dry_run_again_and_report(oblivio_says, tiny):
     status, out, _ = oblivio_says("run", tiny, "--dry")
     assert status == 0

@@ -105,6 +105,24 @@ def check_made(kind: Kind, name: str, network: nn.Module) -> None:
         )
 
 
+def of_classifiers(recipe: Recipe | Adversarial, who: str) -> Recipe:
+    """The recipe, if it is one of classifiers.
+
+    Args:
+        recipe: An experiment's.
+        who: Who can do nothing with GANs: how the error's sentence begins.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: If it is one of GANs.
+    """
+    if isinstance(recipe, Adversarial):
+        raise ValueError(f"{who} works on classifiers, but the experiment's model is a GAN.")
+    return recipe
+
+
 def check_metrics(kind: Kind, metrics: Iterable[str]) -> None:
     """See that the metrics judge such models.
 

@@ -88,10 +88,12 @@ def command(
     look_for_data_in(data)
     from oblivio.apps import trojan
     from oblivio.bench import spec
+    from oblivio.bench.kind import of_classifiers
     from oblivio.core import Split
 
     asked = spec.read(experiment, device=device)
-    methods = trojan.attempts(asked.train) if method is None else [_method(asked, method)]
+    recipe = of_classifiers(asked.train, "oblivio cleanse")
+    methods = trojan.attempts(recipe) if method is None else [_method(asked, method)]
     attack, console = _attack(trigger, target), Console()
     model, source, run = _poisoned(asked, weights)
     if find is not None:

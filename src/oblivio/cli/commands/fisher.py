@@ -78,10 +78,12 @@ def _as_trained(asked: Experiment, weights: Path) -> tuple[nn.Module, Data, Run]
     """The experiment's network with these weights, its training data, and a run beside them."""
     import torch
 
+    from oblivio.bench.kind import of_classifiers
     from oblivio.core import Run
     from oblivio.data.source import load
     from oblivio.models import factory, load_weights
 
+    of_classifiers(asked.train, "oblivio fisher")
     torch.set_num_threads(asked.engine.threads)
     run = Run.on(asked.engine.device, precision=asked.engine.precision, beside=weights)
     source = load(asked.data)
