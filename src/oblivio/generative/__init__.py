@@ -4,7 +4,7 @@ What a discriminator returns differs from code to code; `GAN` reads logits off a
 of probabilities, a dict, or a tuple, and says clearly what it cannot read.
 """
 
-from oblivio.generative.check import check_images, check_pair
+from oblivio.generative.check import check_copies, check_images, check_pair
 from oblivio.generative.logits import LOGIT_NAMES, read_logits
 from oblivio.generative.pair import GAN, Images, Labels, Latents, as_gan
 from oblivio.generative.sample import generate, scores
@@ -16,6 +16,7 @@ __all__ = [
     "Labels",
     "Latents",
     "as_gan",
+    "check_copies",
     "check_images",
     "check_pair",
     "generate",

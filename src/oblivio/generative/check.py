@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from oblivio.core import Data
+from oblivio.core import Data, Split
 from oblivio.generative.logits import read_logits
 from oblivio.generative.pair import GAN, Images, Labels, Latents
 
@@ -54,10 +54,11 @@ def _tried(player: nn.Module, given: tuple[Tensor, ...], who: str, what: str) ->
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         shape, labels = tuple(given[0].shape), " and labels" * (len(given) > 1)
-        hint = f"; one that takes (n, {shape[-1]}, 1, 1) needs nn.Unflatten(1, ({shape[-1]}, 1, 1))"
+        if what == "latents" and "conv" in reason:
+            size = f"{shape[1]}, 1, 1"
+            reason += f"; one that takes (n, {size}) needs nn.Unflatten(1, ({size})) before it"
         raise ValueError(
-            f"The {who} cannot take {what} of shape {shape}{labels}: {reason}"
-            f"{hint * (what == 'latents')}."
+            f"The {who} cannot take {what} of shape {shape}{labels}: {reason}."
         ) from error
 
 
@@ -103,6 +104,37 @@ def _in_unit_interval(values: Tensor) -> bool:
     """Whether all are in [0, 1]; some that hardly differ, as of a constant, tell nothing."""
     low, high = float(values.min()), float(values.max())
     return low >= 0 and high <= 1 and high - low > 0.2
+
+
+def check_copies(split: Split) -> None:
+    """See that no image that is to be forgotten is retained under another id, bit by bit the same.
+
+    Images of classes that are gone as a whole are not looked at: what is retained under another
+    label is of that other class.
+
+    Raises:
+        ValueError: If one is.
+    """
+    single = ~torch.isin(split.forget.labels, split.gone)
+    if not bool(single.any()):
+        return
+    forget = split.forget.take(torch.where(single)[0])
+    known = dict(zip(_contents(forget), forget.ids.tolist(), strict=True))
+    retained = zip(_contents(split.retain), split.retain.ids.tolist(), strict=True)
+    copies = [f"{known[content]} (as {id_})" for content, id_ in retained if content in known]
+    if copies:
+        more = f" and {len(copies) - 5} more" if len(copies) > 5 else ""
+        raise ValueError(
+            f"Images that are to be forgotten are retained under other ids: "
+            f"{', '.join(copies[:5])}{more}. Forget those too, or leave them out of the training "
+            "data."
+        )
+
+
+def _contents(data: Data) -> Iterator[bytes]:
+    """What each image consists of."""
+    for batch in data.batches(256):
+        yield from (image.tobytes() for image in batch.inputs.cpu().numpy())
 
 
 def check_images(images: Tensor, what: str = "Images") -> None:

@@ -139,11 +139,12 @@ class GAN(nn.Module):
         """See that images and latents pass through a copy, and that shapes and ranges agree.
 
         Args:
-            split: Real images as the pair was trained on.
+            split: Real images as the pair was trained on; none to forget may also be retained.
         """
-        from oblivio.generative.check import check_pair
+        from oblivio.generative.check import check_copies, check_pair
 
         check_pair(self, {"forget": split.forget, "retain": split.retain})
+        check_copies(split)
 
 
 def as_gan(model: nn.Module) -> GAN:
