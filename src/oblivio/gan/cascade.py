@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast, get_args
 
@@ -54,7 +56,8 @@ class Cascade:
         weight: w.
         keep: κ: how much what is kept is held where it was (ours; 0 is the paper's reading).
         adversarial: λ.
-        remind: ρ (ours): without it D's memory of single images comes back while it learns on.
+        remind: ρ (ours): without it D's memory of single images comes back while it learns on. None
+            is 0.2 where the label is zero, which spoils quality if it is pressed, and else 1.
         few: How many retained images are learned from, the same share of every class; None is all.
         latents: How many are drawn to find forgotten ones and substitutes in.
         search: How latents of single images are found.
@@ -63,7 +66,8 @@ class Cascade:
             the budget that fine-tuning has.
 
     Raises:
-        ValueError: If a number is out of range, or there is no such substitute or label.
+        ValueError: If a number is out of range, there is no such substitute or label, or the steps
+            leave no turn for unlearning.
 
     Source: Sun, Zhu, Chang and Zhou (2023), whose abstract names substitution, fake label and
     cascade; what they are made of here is our reconstruction.
@@ -77,7 +81,7 @@ class Cascade:
     weight: float = 10.0
     keep: float = 1.0
     adversarial: float = 0.1
-    remind: float = 1.0
+    remind: float | None = None
     few: int | None = None
     latents: int = 4096
     search: Search = Search()
@@ -93,7 +97,7 @@ class Cascade:
             ("weight", self.weight > 0, "above 0"),
             ("keep", self.keep >= 0, "0 or more"),
             ("adversarial", self.adversarial >= 0, "0 or more"),
-            ("remind", self.remind >= 0, "0 or more"),
+            ("remind", (self.remind or 0) >= 0, "0 or more"),
             ("few", self.few is None or self.few >= 2, "2 or more"),
             ("latents", self.latents >= 16, "16 or more"),
         ):
@@ -102,6 +106,12 @@ class Cascade:
         for name, kind in (("substitute", Substitute), ("fake_label", LabelName)):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(unknown(name, getattr(self, name), get_args(kind)))
+        rounds, _ = plan(self.recipe.steps, self.learn, self.closing, self.cascaded)
+        if not any("unlearn" in turns for turns in rounds):
+            raise ValueError(
+                f"recipe.steps = {self.recipe.steps} leave no turn for unlearning, with learn = "
+                f"{self.learn} and closing = {self.closing}: take more steps, or less of those."
+            )
 
     def prepare(self, model: nn.Module, data: Data, run: Run) -> None:
         """Train the judge that locates latents, before anyone asks to forget."""
@@ -114,6 +124,7 @@ class Cascade:
             The pair, in eval mode.
 
         Raises:
+            FloatingPointError: If a loss is no longer a finite number.
             ValueError: If the pair never makes the class to forget, or there is no unseen image to
                 take a level from.
         """
@@ -126,21 +137,40 @@ class Cascade:
         label = fake_label(self.fake_label, duel, split)
         some = split.retain if self.few is None else few(split.retain, self.few)
         retain = endless(some, min(self.recipe.batch_size, len(some)), run)
-        also = (lambda: self.remind * label()) if label and self.remind else None
+        also = None if label is None else self._reminder(label)
         enough = self.stop.watch(duel, split)
         rounds, closing = plan(self.recipe.steps, self.learn, self.closing, self.cascaded)
+        done, value = 0, torch.zeros(())
         for number, turns in enumerate(rounds, 1):
             for turn in turns:
                 if turn == "learn":
-                    duel.learn(retain, also)
+                    value = duel.learn(retain, also)
                 else:
-                    self._unlearn(duel, targets, label)
-            run.tell(Progress(number, len(rounds) + 1, 0.0))
+                    value = self._unlearn(duel, targets, label)
+            done += len(turns)
+            self._tell(run, done, value)
             if enough(number):
                 break
         for _ in range(closing):
-            duel.learn(retain, also)
+            value = duel.learn(retain, also)
+        self._tell(run, self.recipe.steps, value)
         return duel.finish()
+
+    def _tell(self, run: Run, done: int, value: Tensor) -> None:
+        """Tell how many turns are done, with the last one's loss."""
+        loss, recipe = float(value), self.recipe
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {loss} after turn {done} of {recipe.steps}: the learning rate "
+                f"{recipe.lr:g} or the weight {self.weight:g} is too high."
+            )
+        run.tell(Progress(done, recipe.steps, loss))
+
+    def _reminder(self, label: Label) -> Callable[[], Float[Tensor, ""]] | None:
+        """What learning turns add to D's loss."""
+        usual = 0.2 if label.name == "zero" else 1.0
+        share = usual if self.remind is None else self.remind
+        return (lambda: share * label()) if share else None
 
     def _targets(self, frozen: GAN, split: Split, run: Run) -> Targets:
         """Which latents are to make what; says of ten of them what becomes of them."""
@@ -152,14 +182,21 @@ class Cascade:
         run.note(located=len(here.gone), moved=told(here.gone, instead))
         return Targets(here.gone, instead, here.kept)
 
-    def _unlearn(self, duel: Duel, targets: Targets | None, label: Label | None) -> None:
-        """An unlearning turn: D learns the fake label, G the substitution."""
+    def _unlearn(
+        self, duel: Duel, targets: Targets | None, label: Label | None
+    ) -> Float[Tensor, ""]:
+        """An unlearning turn: D learns the fake label, G the substitution.
+
+        Returns:
+            The last loss.
+        """
+        loss = torch.zeros(())
         if label is not None:
-            duel.step_discriminator(label())
+            loss = label()
+            duel.step_discriminator(loss)
         if targets is None:
-            return
+            return loss.detach()
         n, seed = self.recipe.batch_size, derive(duel.run.seed, "rows", duel.generator_steps)
-        discriminator = duel.gan.discriminator.requires_grad_(False)
         duel.gan.generator.eval()
         rows = torch.randint(len(targets.gone), (n,), generator=seeded_draw(seed))
         gone = targets.gone.take(rows)
@@ -172,11 +209,12 @@ class Cascade:
             loss = loss + self.keep * away(duel.make(*on(duel, kept)), kept.images)
         loss = self.weight * loss
         if self.adversarial:
-            shown = duel.score(duel.seen(fake, "substitute"), y)
+            with duel.discriminator_as_it_is():
+                shown = duel.score(duel.seen(fake, "substitute"), y)
             loss = loss + self.adversarial * generator_loss(shown, self.recipe.loss)
         duel.step_generator(loss)
-        discriminator.requires_grad_(True)
         duel.gan.generator.train()
+        return loss.detach()
 
 
 @dataclass(frozen=True)
