@@ -715,7 +715,10 @@ def test_bf16_trains_weights_in_single_precision() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_gpu_trains_to_the_same_bits_each_time(kind: str, precision: str, tmp_path: Path) -> None:
+def test_a_gpu_trains_to_the_same_bits_each_time(
+    kind: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     build, settings = KINDS[kind]
     run = Run.on("cuda", seed=5, precision=precision)
     recipe = replace(QUICK, **settings)
