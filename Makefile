@@ -1,7 +1,7 @@
 # make run    set up, then the main job on handwritten digits
 # make test   set up, then every check: style, types, layers, tests
 # make bench  speeds, as ratios measured in one run
-# make reproduce   the experiments behind docs/results.md that a CPU can do: two hours or so
+# make reproduce   the experiments behind docs/results.md that a CPU can do: two and a half hours or so
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -47,7 +47,8 @@ bench: .venv/.bench
 
 reproduce: .venv/.user
 	for name in digits sparse-digits fisher-digits mnist sparse-mnist fisher-mnist/class \
-	  cifar10-small fisher-cifar10-small; do \
+	  cifar10-small fisher-cifar10-small gan-digits gan-items-digits gan-ablation-digits \
+	  gan-mnist-small; do \
 	  $(BIN)/oblivio run $$name || exit 1; \
 	done
 
