@@ -29,9 +29,11 @@ def pixels(file: str) -> Tensor:
     return found[None] if found.ndim == 2 else found.permute(2, 0, 1)
 
 
-def tiles(file: str, side: int = 8) -> list[Tensor]:
-    """The images of a PNG file, row by row."""
-    return [tile for row in pixels(file).split(side, 1) for tile in row.split(side, 2)]
+def tiles(file: str) -> list[Tensor]:
+    """The grey images of 8×8 pixels in a PNG file, row by row, without their frames."""
+    framed = [tile for row in pixels(file).split(10, 1) for tile in row.split(10, 2)]
+    assert all(tile.sum() == tile[:, 1:-1, 1:-1].sum() for tile in framed), "frames are black"
+    return [tile[:, 1:-1, 1:-1] for tile in framed]
 
 
 def grey(images: Tensor) -> Tensor:
@@ -87,20 +89,24 @@ def test_slerp_keeps_a_length_and_goes_straight_where_there_is_no_angle():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_stand_row_by_row_and_are_exact(channels):
     images = torch.rand(6, channels, 4, 5) * 2 - 1
-    found = pixels(png(images, 3))
-    assert found.shape == (channels, 8, 15)
+    found, frame = pixels(png(images, 3)), int(channels == 1)
+    height, width = 4 + 2 * frame, 5 + 2 * frame
+    assert found.shape == (channels, 2 * height, 3 * width)
     for place, image in enumerate(images):
-        top, left = place // 3 * 4, place % 3 * 5
+        top, left = place // 3 * height + frame, place % 3 * width + frame
         assert torch.equal(found[:, top : top + 4, left : left + 5], grey(image))
 
 
-@pytest.mark.parametrize(("channels", "side"), [(1, 28), (3, 32), (3, 64), (3, 128)])
-def test_a_file_is_small_however_noisy(channels, side):
+@pytest.mark.parametrize(
+    ("channels", "side", "shown"),
+    [(1, 28, 30), (1, 64, 34), (3, 32, 32), (3, 64, 32), (3, 128, 32)],
+)
+def test_a_file_is_small_however_noisy(channels, side, shown):
     images = torch.rand(50, channels, side, side) * 2 - 1
     file = png(images, 10)
     assert len(base64.b64decode(file)) < 60_000
     size = Image.open(io.BytesIO(base64.b64decode(file))).size
-    assert size == (10 * min(side, 32), 5 * min(side, 32))
+    assert size == (10 * shown, 5 * shown)
 
 
 def test_fewer_colours_are_near_the_true_ones():
@@ -114,7 +120,7 @@ def test_fewer_colours_are_near_the_true_ones():
 
 def test_other_channels_are_shown_as_their_mean():
     images = torch.stack([torch.full((4, 4), value) for value in (-1.0, 1.0)])[None]
-    assert torch.equal(pixels(png(images, 1)), grey(torch.zeros(1, 4, 4)))
+    assert torch.equal(pixels(png(images, 1))[:, 1:-1, 1:-1], grey(torch.zeros(1, 4, 4)))
 
 
 # --- What is shown --------------------------------------------------------------------------------

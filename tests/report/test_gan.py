@@ -278,7 +278,7 @@ def test_labels_are_escaped():
 
 def test_the_size_is_read_from_the_file():
     file = picture("x", tiles=10)
-    assert tiles(file, 5, 2) == (file, 5, 2, 40, 16)
+    assert tiles(file, 5, 2) == (file, 5, 2, 50, 20)
     for broken in (None, "", "%", file[:20], json.dumps(file)):
         assert tiles(broken, 5, 2) is None
     assert tiles(file, 0) is tiles(file, "5") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from oblivio.adversarial import as_gan
 from oblivio.core import Run, Score, Trial
@@ -213,7 +215,8 @@ def png(images: Images, columns: int) -> str:
     """Images side by side as one PNG file of less than 60 kB.
 
     Images of many pixels are made smaller, and colours fewer (256), where it would be larger. What
-    is neither grey nor of three colours is shown as the mean over its channels.
+    is neither grey nor of three colours is shown as the mean over its channels. Grey images are
+    framed by a pixel of black: strokes that reach the edge do not run into each other.
 
     Args:
         images: In [-1, 1]; as many as fill the rows.
@@ -224,10 +227,14 @@ def png(images: Images, columns: int) -> str:
     """
     from torchvision.transforms.functional import to_pil_image
 
-    if images.shape[1] not in (1, 3):
+    if images.shape[1] != 3:
         images = images.mean(1, keepdim=True)
-    while images[:, 0].numel() > _MOST and min(images.shape[2:]) >= 8:
-        images = torch.nn.functional.avg_pool2d(images, 2)
+    frame = 2 * int(images.shape[1] == 1)
+    while len(images) * math.prod(side + frame for side in images.shape[2:]) > _MOST:
+        if min(images.shape[2:]) < 8:
+            break  # thousands of images
+        images = functional.avg_pool2d(images, 2)
+    images = functional.pad(images, [frame // 2] * 4, value=-1)
     n, c, h, w = images.shape
     grid = images.view(n // columns, columns, c, h, w).permute(2, 0, 3, 1, 4)
     pixels = ((grid.reshape(c, -1, columns * w) + 1) * 127.5).round().clamp(0, 255).byte()
