@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 
 from torch import Tensor
@@ -26,7 +27,8 @@ def fit_gan(
 
     Where the run names a file to resume from (`run.resume`), the state is written there every
     `recipe.save_every` steps; a training that finds it goes on from there, to the same bits. The
-    file is removed at the end.
+    file is removed at the end. Notes say how many seconds were spent before it went on, and how
+    many on judging quality since.
 
     Args:
         model: The pair.
@@ -54,7 +56,8 @@ def _trained(duel: Duel, data: Data, quality: Callable[[GAN], float] | None) -> 
     """The loop."""
     recipe, run, best = duel.recipe, duel.run, Best()
     state = State(run.resume, fingerprint(duel.gan, data, recipe, run))
-    done = state.read(duel, best)
+    done, before = state.read(duel, best)
+    start, judging = time.perf_counter(), 0.0
     size = min(recipe.batch_size, len(data))
     batches = endless(data, size, run, start=done * recipe.d_steps)
     every = max(1, recipe.steps // 100)
@@ -63,12 +66,16 @@ def _trained(duel: Duel, data: Data, quality: Callable[[GAN], float] | None) -> 
         if step % every == 0 or step == recipe.steps:
             run.tell(Progress(step, recipe.steps, finite(value, step, recipe)))
         if recipe.check_every and quality is not None and step % recipe.check_every == 0:
+            begun = time.perf_counter()
             best.judge(duel.gan, quality(duel.gan), step)
+            judging += time.perf_counter() - begun
         if step % recipe.save_every == 0 and step < recipe.steps:
-            state.write(duel, best, step)
+            state.write(duel, best, step, before + time.perf_counter() - start - judging)
     if best.state is not None:
         duel.gan.load_state_dict(best.state)
         run.note(best_step=best.step, best_quality=best.quality)
+    if before or judging:
+        run.note(seconds_before=before, seconds_judging=judging)
     state.remove()
     return duel.finish()
 

@@ -46,8 +46,8 @@ class State:
     path: Path | None
     fingerprint: str
 
-    def write(self, duel: Duel, best: Best, step: int) -> None:
-        """Put the state in its place, whole or not at all."""
+    def write(self, duel: Duel, best: Best, step: int, seconds: float) -> None:
+        """Put the state in its place, whole or not at all, with the seconds that it took."""
         if self.path is None:
             return
         buffer = io.BytesIO()
@@ -55,6 +55,7 @@ class State:
             {
                 "fingerprint": self.fingerprint,
                 "step": step,
+                "seconds": seconds,
                 "counts": (duel.generator_steps, duel.discriminator_steps),
                 "gan": duel.gan.state_dict(),
                 "generator": duel.generator_adam.state_dict(),
@@ -67,23 +68,24 @@ class State:
         content = buffer.getvalue()
         write_whole(self.path, sha256(content).digest() + content)
 
-    def read(self, duel: Duel, best: Best) -> int:
+    def read(self, duel: Duel, best: Best) -> tuple[int, float]:
         """Take up the state, if there is one and it is of this very training.
 
         Returns:
-            How many steps are done.
+            How many steps are done, and the seconds that they took.
         """
+        nothing = 0, 0.0
         if self.path is None or not self.path.is_file():
-            return 0
+            return nothing
         try:
             seal, content = (whole := self.path.read_bytes())[:32], whole[32:]
             if seal != sha256(content).digest():
-                return 0
+                return nothing
             found = torch.load(io.BytesIO(content), map_location=duel.run.device, weights_only=True)
             if found["fingerprint"] != self.fingerprint:
-                return 0
+                return nothing
         except Exception:  # a damaged file of whatever kind: the training begins anew
-            return 0
+            return nothing
         duel.gan.load_state_dict(found["gan"])
         duel.generator_adam.load_state_dict(found["generator"])
         duel.discriminator_adam.load_state_dict(found["discriminator"])
@@ -92,7 +94,7 @@ class State:
         torch.set_rng_state(found["random"][0].cpu())
         if duel.run.device.type == "cuda":
             torch.cuda.set_rng_state(found["random"][1].cpu(), duel.run.device)
-        return int(found["step"])
+        return int(found["step"]), float(found["seconds"])
 
     def remove(self) -> None:
         """Take the file off the disk."""

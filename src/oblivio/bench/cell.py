@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -231,7 +231,13 @@ def _forget_and_judge(cell: Cell, store: Store, tell: Listener) -> Record:
     if about is None:
         resumed = replace(knowing, resume=store.state(cell.key))
         outcome = unlearn(method, original, split, resumed)
-        about = {"cell": cell.described, "seconds": outcome.seconds, "notes": dict(outcome.notes)}
+        notes = dict(outcome.notes)
+        # The time of training alone, all of it: a resumed one has some behind it.
+        before, judging = (
+            float(cast(float, notes.get(f"seconds_{part}", 0.0))) for part in ("before", "judging")
+        )
+        seconds = outcome.seconds + before - judging
+        about = {"cell": cell.described, "seconds": seconds, "notes": notes}
         # What is judged is what was written, so that a resumed run judges the very same.
         store.write_model(cell.key, outcome.model, about)
         store.read_model(cell.key, unlearned)
