@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import TensorDataset
 
 import gan_worlds
 import laws
-from oblivio.core import Run, Split
+from oblivio.core import Data, Run, Split
 from oblivio.data.arrays import Arrays, Augment
 from oblivio.data.dataset import Loaded
 from oblivio.judge import Judge, judge, whole
 from oblivio.mask import Mask
+from oblivio.train import Recipe, fit
 
 RUN = Run.on("cpu")
 TRAIN, TEST = gan_worlds.pictures(120, seed=1), gan_worlds.pictures(60, seed=2)
@@ -114,6 +116,28 @@ def test_features_lead_to_classes_whatever_the_batch() -> None:
     assert not any(p.requires_grad for p in own.model.parameters())
 
 
+@pytest.mark.usefixtures("forgetful")
+def test_it_learns_for_longer_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels without rhyme or reason take it twice; those that it knows, once."""
+    lengths: list[int] = []
+
+    def counted(model: nn.Module, data: Data, recipe: Recipe, run: Run) -> nn.Module:
+        lengths.append(recipe.epochs)
+        return fit(model, data, replace(recipe, epochs=min(recipe.epochs, 2)), run)
+
+    monkeypatch.setattr("oblivio.judge.fit", counted)
+    monkeypatch.setattr("oblivio.judge.STEPS", 6)
+    monkeypatch.setattr("oblivio.judge.LONGER", 10)
+    draw = torch.Generator().manual_seed(0)
+    senseless = replace(TRAIN, labels=TRAIN.labels[torch.randperm(120, generator=draw)])
+    judge(senseless, RUN, "method")
+    assert lengths == [3, 5]
+    lengths.clear()
+    monkeypatch.setattr("oblivio.judge.GOOD", 0.0)
+    judge(TRAIN, RUN, "method")
+    assert lengths == [3]
+
+
 # --- On the disk --------------------------------------------------------------------------------
 
 
@@ -157,6 +181,7 @@ def test_one_class_cannot_be_judged() -> None:
         judge(alone, RUN, "report")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_there_are_two_roles() -> None:
     with pytest.raises(ValueError, match="reporter"):
         judge(TRAIN, RUN, "reporter")  # pyright: ignore[reportArgumentType]
