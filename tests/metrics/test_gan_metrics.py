@@ -58,17 +58,29 @@ def numbers(result: Mapping[str, Any]) -> Numbers:
     return {name: value for name, value in result.items() if isinstance(value, (int, float))}
 
 
-def judged(name: str, unlearned: GAN | None = None, **case: bool) -> Mapping[str, Any]:
-    here = gan_case(**case)
-    model = gan_retrained(**case) if unlearned is None else unlearned
-    return quick(name)(here.trial(model, notes=NOTES), here.run)
-
-
 @cache
-def retrained_again(_: int) -> GAN:
-    """Another time from the same seed."""
-    here = gan_case()
-    return cast(GAN, here.origin.make(here.split.retain, here.run))
+def trial_of(who: str | float, case: str = "class") -> Trial:
+    """A trial made once, whose images are drawn once: nobody may change its GANs.
+
+    Args:
+        who: Is judged: "retrained", "again", "original", "fresh", or a constant picture.
+        case: Of `CASES`.
+    """
+    here = gan_case(**CASES[case])
+    if isinstance(who, float):
+        model = constant(who, conditional=here.original.classes is not None)
+    else:
+        model = {
+            "retrained": lambda: gan_retrained(**CASES[case]),
+            "again": lambda: here.origin.make(here.split.retain, here.run),
+            "original": lambda: here.original,
+            "fresh": here.origin.fresh,
+        }[who]()
+    return here.trial(cast(GAN, model), notes=NOTES)
+
+
+def judged(name: str, who: str | float = "retrained", case: str = "class") -> Mapping[str, Any]:
+    return quick(name)(trial_of(who, case), gan_case(**CASES[case]).run)
 
 
 def constant(value: float, *, conditional: bool = False) -> GAN:
@@ -96,7 +108,7 @@ class _Flat(nn.Module):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", OF_GANS)
 def test_returns_what_it_describes(name: str, case: str) -> None:
-    result, scores_ = judged(name, **CASES[case]), find("metrics", name).scores
+    result, scores_ = judged(name, case=case), find("metrics", name).scores
     found = numbers(result)
     if case == "items" and name == "class_share":
         assert found == {}
@@ -115,12 +127,8 @@ def test_returns_what_it_describes(name: str, case: str) -> None:
 @pytest.mark.parametrize("name", OF_GANS)
 def test_stays_in_bounds(name: str, case: str) -> None:
     """For good GANs and ruined ones; more of a class than before is less than none unlearned."""
-    here = gan_case(**CASES[case])
-    conditional = here.original.classes is not None
-    ruined = [constant(value, conditional=conditional) for value in (-1.0, 0.3, 1.0)]
-    for model in (here.original, here.origin.fresh(), *ruined):
-        found = numbers(quick(name)(here.trial(model), here.run))  # pyright: ignore[reportArgumentType]
-        for one, value in found.items():
+    for who in ("original", "fresh", -1.0, 0.3, 1.0):
+        for one, value in numbers(judged(name, who, case)).items():
             assert math.isfinite(value), one
             assert value >= 0 or one == "pul", one
             if find("metrics", name).scores[one].unit == "%":
@@ -148,21 +156,20 @@ def test_leaves_the_trial_as_it_is(name: str) -> None:
 def test_has_no_gap_for_retraining_itself(name: str) -> None:
     """Whatever the run's seed and the global random state are: methods are judged alike."""
     here, results = gan_case(), []
-    for seed in (1, 2):
+    for seed, who in enumerate(("retrained", "again")):
         with laws.random_state(seed), laws.untouched_randomness():
-            run = replace(here.run, seed=seed)
-            results.append(quick(name)(here.trial(retrained_again(seed)), run))
+            results.append(quick(name)(trial_of(who), replace(here.run, seed=seed)))
     assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("name", OF_GANS)
 def test_does_not_depend_on_the_batch_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    full = numbers(judged(name))
+    full, here = numbers(judged(name)), gan_case()
     whole = Judge.features
     monkeypatch.setattr("oblivio.metrics._samples.generate", partial(generate, batch_size=7))
     monkeypatch.setattr("oblivio.metrics.d_score.scores", partial(scores, batch_size=7))
     monkeypatch.setattr(Judge, "features", lambda own, x, **_: whole(own, x, batch_size=7))
-    small = numbers(judged(name))
+    small = numbers(quick(name)(here.trial(gan_retrained(), notes=NOTES), here.run))
     assert small.keys() == full.keys()
     for one, value in full.items():
         assert small[one] == pytest.approx(value, rel=1e-4, abs=1e-4), one
@@ -290,11 +297,8 @@ def test_what_was_never_made_cannot_be_made_less() -> None:
 
 
 def test_a_gan_that_never_saw_a_class_makes_less_of_it() -> None:
-    for conditional in (False, True):
-        before = judged(
-            "class_share", gan_case(conditional=conditional).original, conditional=conditional
-        )
-        after = judged("class_share", conditional=conditional)
+    for case in ("class", "conditional"):
+        before, after = (judged("class_share", who, case) for who in ("original", "retrained"))
         assert after["class_share"] < before["class_share"] / 2
         assert after["pul"] > 50
 
@@ -392,9 +396,7 @@ def test_features_that_are_none(name: str, kind: type[Exception], match: str) ->
 
 
 def test_training_makes_the_distance_smaller() -> None:
-    here = gan_case()
-    fresh = judged("frechet", here.origin.fresh())["frechet"]  # pyright: ignore[reportArgumentType]
-    found = judged("frechet")
+    fresh, found = judged("frechet", "fresh")["frechet"], judged("frechet")
     assert found["frechet_floor"] < found["frechet"] < fresh / 2
 
 
@@ -524,7 +526,7 @@ def test_what_repeats_the_forgotten_images_is_near() -> None:
     off = Nearest()(here.trial(showing(forget + 0.1)), here.run)["nearest"]
     assert near == pytest.approx(0, abs=1e-6)
     assert off == pytest.approx(0.1, abs=1e-3)
-    assert judged("nearest", class_wise=False)["nearest"] > 0.1
+    assert judged("nearest", case="items")["nearest"] > 0.1
 
 
 @pytest.mark.parametrize("conditional", [False, True])

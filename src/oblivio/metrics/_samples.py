@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from oblivio.adversarial import as_gan
 from oblivio.core import Data, Run, Trial, derive
-from oblivio.generative import GAN, Images, Labels, generate
+from oblivio.generative import GAN, Images, Labels, as_gan, generate
 from oblivio.judge import Judge, judge, whole
 
 Features = Float[Tensor, "n d"]

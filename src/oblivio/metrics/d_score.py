@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oblivio.adversarial import as_gan
 from oblivio.core import Data, Run, Score, Trial
-from oblivio.generative import GAN, scores
+from oblivio.generative import GAN, as_gan, scores
 from oblivio.metrics._features import some
 from oblivio.metrics._samples import check_counts, images_of
 
