@@ -228,12 +228,12 @@ def test_records_are_listed_without_pictures_and_latents(found: Page):
 
 
 def test_a_page_of_classifiers_knows_nothing_of_gans():
-    records = make_records(1)
+    records = make_records(1, (RANDOM,))
     text = page(records, {"name": "digits"})
     assert "gan" not in Page(text).all("class")
     assert ".tiles::after" not in text
     assert "in the files alone" not in text
-    odd = make_records(1)
+    odd = make_records(1, (RANDOM,))
     for record in odd:
         record["exhibits"]["pictures"] = make_pictures("cascade", 0)
         record["notes"] = {"moved": {"latents": [[0.1234]]}}
