@@ -427,6 +427,17 @@ def test_real_images_cover_all_and_one_image_next_to_nothing() -> None:
     assert one["coverage"] < 20
 
 
+def test_density_is_of_retained_classes_only() -> None:
+    """A forgotten class among the images does not thin them out."""
+    here = gan_case()
+    real = torch.cat([of_class(0), of_class(1)])
+    one, two = (
+        Coverage(samples=3000)(here.trial(showing(real, *more)), here.run)["density"]
+        for more in ((), (of_class(2, 40),))
+    )
+    assert two == pytest.approx(one, rel=0.1)
+
+
 def test_coverage_needs_neighbours() -> None:
     here = gan_case()
     few = Split(here.split.forget, here.split.retain.take(torch.arange(6)))
@@ -575,3 +586,21 @@ def test_steps_are_what_the_method_noted() -> None:
     noted = here.trial(notes={"generator_steps": 7, "discriminator_steps": 9, "other": 1})
     assert Steps()(noted, here.run) == {"generator_steps": 7, "discriminator_steps": 9}
     assert Steps()(here.trial(), here.run) == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", OF_GANS)
+def test_on_a_gpu_the_numbers_are_much_the_same(name: str) -> None:
+    """The judge is another there, by rounding and by the precision that it is trained in."""
+    here = gan_case()
+    run = Run.on("cuda", origin=here.origin)
+    pair = [gan.to(run.device) for gan in (here.original, gan_retrained())]
+    trial = Trial(
+        pair[0], pair[1], here.split.to(run.device), here.test.to(run.device), notes=NOTES
+    )
+    found, expected = numbers(quick(name)(trial, run)), numbers(judged(name))
+    assert found.keys() == expected.keys()
+    for one, value in found.items():
+        if find("metrics", name).scores[one].unit == "%":
+            assert value == pytest.approx(expected[one], abs=15), one
+        assert math.isfinite(value), one
