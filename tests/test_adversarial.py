@@ -328,6 +328,21 @@ def test_every_step_is_augmented_in_its_own_way(monkeypatch: pytest.MonkeyPatch)
     assert len(set(seen)) == 5
 
 
+def test_a_round_adds_to_every_step_of_the_discriminator() -> None:
+    asked: list[float] = []
+
+    def also() -> Tensor:
+        asked.append(float(bias.detach()))
+        return 1e6 * bias.sum()
+
+    duel = Duel(plain_pair(), replace(QUICK, lr=1e-3, d_steps=3), RUN)
+    bias = duel.gan.discriminator.get_parameter("4.bias")
+    first = float(bias.detach())
+    duel.learn(endless(DATA, 8, RUN), also)
+    assert asked == pytest.approx([first - 1e-3 * step for step in range(3)], abs=1e-5)
+    assert (duel.generator_steps, duel.discriminator_steps) == (1, 3)
+
+
 # --- The average --------------------------------------------------------------------------------
 
 
@@ -653,6 +668,7 @@ def test_the_best_pair_survives_a_kill(tmp_path: Path) -> None:
         ({"check_every": -1}, "check_every = -1 must be 0 or more"),
         ({"save_every": 0}, "save_every = 0 must be 1 or more"),
         ({"loss": "hing"}, "hing.*Did you mean hinge"),
+        ({"augment": "shift"}, "augment = 'shift' must be a list of names"),
         ({"augment": ("flip",)}, "flip.*brightness"),
         ({"augment": ("shift", "cutuot")}, "cutuot.*Did you mean cutout"),
     ],

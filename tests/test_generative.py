@@ -17,8 +17,11 @@ from gan_worlds import CLASSES, SHAPE, pictures
 from oblivio.adversarial import Adversarial, fit_gan
 from oblivio.core import Part, Run, Split, unlearn
 from oblivio.data.arrays import Arrays
+from oblivio.gan.fine_tune import FineTune as FineTuneGan
 from oblivio.generative import GAN, check_images, generate, read_logits, scores
+from oblivio.methods.fine_tune import FineTune
 from oblivio.models.dcgan import DCGAN
+from oblivio.train import Recipe
 
 RUN = Run.on("cpu", seed=3)
 
@@ -195,8 +198,9 @@ def test_latents_and_labels_come_from_their_seed_alone() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"latent": 0}, ValueError, "latent = 0 must be 1 or more"),
-        ({"classes": 0}, ValueError, "classes = 0 must be 1 or more, or None: unconditional"),
+        ({"latent": 0}, ValueError, "latent = 0 must be a whole number, 1 or more"),
+        ({"latent": "4"}, ValueError, "latent = '4' must be a whole number"),
+        ({"classes": 0}, ValueError, "classes = 0 must be a whole number, 1 or more"),
         ({"gives": "odds"}, ValueError, "gives = 'odds' must be 'logits' or 'probabilities'"),
         ({"generator": nn.Tanh}, TypeError, r"generator must be an nn.Module that is built, not <"),
         ({"discriminator": len}, TypeError, "discriminator must be an nn.Module that is built"),
@@ -284,10 +288,13 @@ def test_labels_are_no_matter_to_an_unconditional_pair() -> None:
 @pytest.mark.parametrize(
     ("images", "match"),
     [
-        (torch.zeros(3, 8, 8), r"Images must be floating-point tensors .* of shape \(3, 8, 8\)"),
+        (
+            torch.zeros(3, 8, 8),
+            r"Images must be torch.float32 of shape .*; .* of shape \(3, 8, 8\)",
+        ),
         (torch.zeros(3, 1, 8, 8, dtype=torch.uint8), "they are torch.uint8 of shape"),
-        (torch.rand(3, 1, 8, 8), r"which looks like \[0, 1\]: give Arrays\(…, mean="),
-        (255 * torch.rand(3, 1, 8, 8), r"must be in \[-1, 1\], .* For pixels in \[0, 1\] give"),
+        (torch.rand(3, 1, 8, 8), r"looks like \[0, 1\]: give 2 \* images - 1, or Arrays\("),
+        (255 * torch.rand(3, 1, 8, 8), r"must be in \[-1, 1\], .* For pixels in \[0, 1\] give 2"),
         (torch.linspace(-1.1, 1, 64).view(1, 1, 8, 8), r"they go from -1\.1 to 1\."),
         (torch.full((3, 1, 8, 8), torch.nan), "they go from nan to nan"),
     ],
@@ -359,22 +366,32 @@ UNFIT: dict[str, tuple[Callable[[], GAN], Callable[[], Arrays], str]] = {
         user_pair,
         lambda: with_images(lambda x: (x + 1) / 2),
         r"^The forget set's images must be in \[-1, 1\], as the generator makes them; they go from "
-        r"0 to 1, which looks like \[0, 1\]: give Arrays\(…, mean=\(0\.5,\), std=\(0\.5,\)\)\.$",
+        r"0 to 1, which looks like \[0, 1\]: give 2 \* images - 1, or Arrays\(…, mean=.*\)\)\.$",
     ),
     "in 0..255": (
         user_pair,
         lambda: with_images(lambda x: (x + 1) * 127),
-        r"^The forget set's images .* from 0 to 254\. For pixels in \[0, 1\] give Arrays",
+        r"^The forget set's images .* from 0 to 254\. For pixels in .* for bytes Arrays\(",
     ),
     "bytes": (
         user_pair,
         lambda: with_images(lambda x: ((x + 1) * 127).byte()),
-        r"which looks like \[0, 1\]: give Arrays",
+        r"which looks like \[0, 1\]: give 2",
+    ),
+    "in double precision": (
+        user_pair,
+        lambda: with_images(lambda x: x.double()),
+        r"^The forget set's images must be torch.float32 of shape .* they are torch.float64 of",
+    ),
+    "weights in double precision": (
+        lambda: user_pair().double(),
+        lambda: pictures(60),
+        r"^A GAN's weights must be torch\.float32, not torch\.float64\.$",
     ),
     "vectors": (
         user_pair,
         lambda: with_images(lambda x: x.flatten(1)),
-        r"must be floating-point tensors \(n, c, h, w\); they are torch.float32 of shape \(12, 64",
+        r"must be torch.float32 of shape \(n, .*\); they are torch.float32 of shape \(12, 64",
     ),
     "other side": (
         lambda: user_pair(generator((1, 16, 16))),
@@ -480,6 +497,28 @@ def test_what_does_not_fit_is_said_in_a_sentence(case: str, unchecked: None) -> 
     training = match.replace("forget set", "training set").replace("12,", "60,")
     with pytest.raises((ValueError, TypeError), match=training):
         fit_gan(build(), data(), Adversarial(steps=1), RUN)
+
+
+@pytest.mark.parametrize("data", [(torch.zeros(4, *SHAPE), torch.zeros(4)), [1, 2, 3]], ids=type)
+def test_data_must_be_made_first(data: Any, unchecked: None) -> None:
+    with pytest.raises(TypeError, match=r"The training set must be oblivio\.as_data\(.*, not a "):
+        fit_gan(user_pair(), data, Adversarial(steps=1), RUN)
+
+
+@pytest.mark.parametrize("shape", [(3, *SHAPE), (3, 5), (4,)])
+def test_images_are_no_latents(shape: tuple[int, ...], unchecked: None) -> None:
+    gan = user_pair()
+    for act in (gan, lambda some: generate(gan, some)):
+        with pytest.raises(TypeError, match=r"latents of shape \(n, 4\), but was .* oblivio\.gan"):
+            act(torch.zeros(shape))
+
+
+def test_what_is_made_for_classifiers_says_so(unchecked: None) -> None:
+    method = FineTune(Recipe(epochs=1))
+    with pytest.raises(TypeError, match="what is made for classifiers cannot be used on it"):
+        unlearn(method, user_pair(), parts(), RUN)
+    with pytest.raises(TypeError, match="A GAN is needed, not Sequential"):
+        unlearn(FineTuneGan(), nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), parts(), RUN)
 
 
 def test_the_retain_set_is_looked_at_too() -> None:

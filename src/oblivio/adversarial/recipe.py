@@ -69,6 +69,8 @@ class Adversarial:
                 raise ValueError(f"{name} = {getattr(self, name)} must be {range_}.")
         if self.loss not in get_args(LossName):
             raise ValueError(unknown("loss", self.loss, get_args(LossName)))
+        if isinstance(self.augment, str):
+            raise ValueError(f"augment = {self.augment!r} must be a list of names.")
         for name in self.augment:
             if name not in AUGMENTS:
                 raise ValueError(unknown("augmentation", name, AUGMENTS))

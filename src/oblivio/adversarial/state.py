@@ -18,6 +18,8 @@ from oblivio.core import Data, Run
 from oblivio.files import weights_digest, write_whole
 from oblivio.generative import GAN
 
+FORMAT = 1  # of the file; another is not taken up
+
 
 @dataclass
 class Best:
@@ -114,5 +116,5 @@ def fingerprint(gan: GAN, data: Data, recipe: Adversarial, run: Run) -> str:
         return ""
     first = next(data.take(torch.arange(min(len(data), 64))).batches(64)).inputs
     learned = weights_digest({"ids": data.ids, "labels": data.labels, "first": first})
-    place = f"{run.seed} {run.device.type} {run.precision}"
+    place = f"{FORMAT} {run.seed} {run.device.type} {run.precision}"
     return f"{weights_digest(gan.state_dict())} {learned} {recipe} {place}"

@@ -25,11 +25,19 @@ def check_pair(gan: GAN, sets: Mapping[str, Data]) -> None:
         sets: The images, by what errors are to call them; of each set, 64 are looked at.
 
     Raises:
-        TypeError: If a player's output cannot be read.
-        ValueError: If shapes or ranges differ, a player fails, or a label is unknown.
+        TypeError: If a set is not Data, or a player's output cannot be read.
+        ValueError: If types, shapes or ranges differ, a player fails, or a label is unknown.
     """
     own = copy.deepcopy(gan).eval()
+    for weight in own.parameters():
+        if weight.dtype != torch.float32:
+            raise ValueError(f"A GAN's weights must be torch.float32, not {weight.dtype}.")
     for name, data in sets.items():
+        if not isinstance(data, Data):
+            raise TypeError(
+                f"The {name} set must be oblivio.as_data((images, labels)), or as_data(dataset), "
+                f"not a {type(data).__name__}."
+            )
         batch = next(data.take(torch.arange(min(len(data), 64))).batches(64))
         images, labels = batch.inputs.to(own.device), batch.labels.to(own.device)
         check_images(images, f"The {name} set's images")
@@ -143,19 +151,21 @@ def check_images(images: Tensor, what: str = "Images") -> None:
     Raises:
         ValueError: If they are not, or seem to be in [0, 1].
     """
-    if images.ndim != 4 or not images.is_floating_point():
+    if images.ndim != 4 or images.dtype != torch.float32:
         raise ValueError(
-            f"{what} must be floating-point tensors (n, c, h, w); they are {images.dtype} of shape "
-            f"{tuple(images.shape)}."
+            f"{what} must be torch.float32 of shape (n, channels, height, width); they are "
+            f"{images.dtype} of shape {tuple(images.shape)}."
         )
     low, high = float(images.min()), float(images.max())
     if not low >= -1.001 or not high <= 1.001:  # so that NaN is refused
         raise ValueError(
             f"{what} must be in [-1, 1], as the generator makes them; they go from {low:.3g} to "
-            f"{high:.3g}. For pixels in [0, 1] give Arrays(…, mean=(0.5,), std=(0.5,))."
+            f"{high:.3g}. For pixels in [0, 1] give 2 * images - 1, for bytes Arrays(…, "
+            "mean=(0.5,), std=(0.5,))."
         )
     if low >= 0 and len(images) > 1:
         raise ValueError(
             f"{what} must be in [-1, 1], as the generator makes them; they go from {low:.3g} to "
-            f"{high:.3g}, which looks like [0, 1]: give Arrays(…, mean=(0.5,), std=(0.5,))."
+            f"{high:.3g}, which looks like [0, 1]: give 2 * images - 1, or Arrays(…, mean=(0.5,), "
+            "std=(0.5,))."
         )

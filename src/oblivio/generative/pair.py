@@ -54,10 +54,9 @@ class GAN(nn.Module):
         for name, player in (("generator", generator), ("discriminator", discriminator)):
             if not isinstance(player, nn.Module):
                 raise TypeError(f"The {name} must be an nn.Module that is built, not {player!r}.")
-        if latent < 1:
-            raise ValueError(f"latent = {latent} must be 1 or more.")
-        if classes is not None and classes < 1:
-            raise ValueError(f"classes = {classes} must be 1 or more, or None: unconditional.")
+        for name, count in (("latent", latent), ("classes", 1 if classes is None else classes)):
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name} = {count!r} must be a whole number, 1 or more.")
         if gives not in ("logits", "probabilities"):
             raise ValueError(f"gives = {gives!r} must be 'logits' or 'probabilities'.")
         if average is generator:
@@ -68,7 +67,20 @@ class GAN(nn.Module):
         self.latent, self.classes, self.read, self.gives = latent, classes, read, gives
 
     def forward(self, z: Latents, labels: Labels | None = None) -> Images:
-        """Images from the averaged generator."""
+        """Images from the averaged generator.
+
+        Returns:
+            As many.
+
+        Raises:
+            TypeError: If these are no latents; classifiers' methods and metrics give images.
+        """
+        if z.ndim != 2 or z.shape[1] != self.latent:
+            raise TypeError(
+                f"This GAN makes images of latents of shape (n, {self.latent}), but was given "
+                f"{tuple(z.shape)}; what is made for classifiers cannot be used on it: see "
+                "oblivio.gan for methods."
+            )
         return self.average(*self.given(z, labels))
 
     def make(self, z: Latents, labels: Labels | None = None) -> Images:

@@ -27,14 +27,14 @@ def generate(
     Returns:
         Images in [-1, 1], float32.
     """
-    own = copy.deepcopy(gan.average).eval()
+    own = copy.deepcopy(gan).eval()
     if convolves(own):
         own.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     size = batch_size or (256 if gan.device.type == "cpu" else 2048)
     parts = []
     for at in range(0, len(z), size):
         y = None if labels is None else labels[at : at + size].to(gan.device)
-        parts.append(own(*gan.given(z[at : at + size].to(gan.device), y)))
+        parts.append(own(z[at : at + size].to(gan.device), y))
     return torch.cat([part.float().contiguous().cpu() for part in parts])
 
 
