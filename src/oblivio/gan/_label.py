@@ -108,7 +108,7 @@ def dislike(logits: Logits, loss: LossName) -> Float[Tensor, ""]:
     return loss_towards(logits, loss, real=False)
 
 
-def mismatch(logits: Logits, level: Logits) -> Float[Tensor, ""]:
+def mismatch(logits: Logits, level: Float[Tensor, " m"]) -> Float[Tensor, ""]:
     """ℓ_fake of a level: W₂² = mean over quantiles q of (D(F)_(q) − level_(q))².
 
     What D says of images that it never saw is a distribution. Its quantiles are matched rather than

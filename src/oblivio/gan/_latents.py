@@ -217,7 +217,7 @@ def nearest(
     these: Tensor,
     others: Tensor,
     labels: Labels | None = None,
-    other_labels: Labels | None = None,
+    other_labels: Int64[Tensor, " m"] | None = None,
 ) -> Int64[Tensor, " n"]:
     """For each of these the position of the nearest of the others, of its own label if given."""
     found = []
@@ -243,7 +243,7 @@ def substitutes(gan: GAN, here: Located, rule: Rule, split: Split, judge: Judge,
         real      the image of D_r whose features are nearest to G_o(z_f)'s
 
     A conditional pair that forgets a class keeps z and takes another label: the one whose image is
-    nearest (near), or any (random).
+    nearest (near), or any (random). One that forgets items stays with their labels.
 
     Args:
         gan: The frozen pair.
@@ -262,23 +262,39 @@ def substitutes(gan: GAN, here: Located, rule: Rule, split: Split, judge: Judge,
     if rule not in get_args(Rule):
         raise ValueError(unknown("substitute", rule, get_args(Rule)))
     if rule == "real":
-        return _real(here, split.retain, judge)
+        return _real(here, split, judge)
     if gan.classes is not None and len(split.gone):
         return _relabelled(gan, here.gone, rule, split, seed)
     if rule == "project":
         return _projected(gan, here)
-    if rule == "near":
-        return here.kept.take(nearest(here.gone.latents, here.kept.latents))
-    draw = torch.Generator().manual_seed(seed)
-    return here.kept.take(torch.randint(len(here.kept), (len(here.gone),), generator=draw))
+    return here.kept.take(_near(here) if rule == "near" else _any(here, seed))
 
 
-def _real(here: Located, retain: Data, judge: Judge) -> Made:
+def _near(here: Located) -> Int64[Tensor, " n"]:
+    """Positions of the nearest latents that are kept."""
+    gone, kept = here.gone, here.kept
+    return nearest(gone.latents, kept.latents, gone.labels, kept.labels)
+
+
+def _any(here: Located, seed: int) -> Int64[Tensor, " n"]:
+    """Positions of any latents that are kept."""
+    gone, kept, draw = here.gone, here.kept, torch.Generator().manual_seed(seed)
+    place = torch.randint(len(kept), (len(gone),), generator=draw)
+    if gone.labels is not None and kept.labels is not None:
+        for label in gone.labels.unique():
+            rows, own = gone.labels == label, torch.where(kept.labels == label)[0]
+            place[rows] = own[place[rows] % len(own)] if len(own) else place[rows]
+    return place
+
+
+def _real(here: Located, split: Split, judge: Judge) -> Made:
     """The retained images that are nearest in the judge's features, of those that may be made."""
-    some = retain.take(torch.arange(min(len(retain), MOST_REAL)))
+    some = split.retain.take(torch.arange(min(len(split.retain), MOST_REAL)))
     images = torch.cat([batch.inputs.cpu() for batch in some.batches(1024)])
-    images = images[may] if bool((may := here.stays(images)).any()) else images
-    place = nearest(judge.features(here.gone.images), judge.features(images))
+    may = here.stays(images)
+    images, labels = (images[may], some.labels[may]) if bool(may.any()) else (images, some.labels)
+    wanted = None if len(split.gone) else here.gone.labels
+    place = nearest(judge.features(here.gone.images), judge.features(images), wanted, labels)
     return Made(images[place])
 
 
@@ -306,7 +322,7 @@ def _projected(gan: GAN, here: Located) -> Made:
     gone = here.gone
     along = gone.latents.mean(0) - here.kept.latents.mean(0)
     u = along / along.norm()
-    result = here.kept.take(nearest(gone.latents, here.kept.latents))
+    result = here.kept.take(_near(here))
     z, images, labels = result.latents.clone(), result.images.clone(), result.labels
     still = torch.ones(len(gone), dtype=torch.bool)
     for a in PACES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -106,7 +107,8 @@ class Stop:
         def distance() -> float:
             images = self._made(duel)
             features = own.features(images)
-            return frechet_distance(real, features[~torch.isin(own.called(features), split.gone)])
+            kept = features[~torch.isin(own.called(features), split.gone)]
+            return frechet_distance(real, kept) if len(kept) > 1 else math.inf
 
         most = (1 + worse) * distance()
 
