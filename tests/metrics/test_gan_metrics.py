@@ -24,13 +24,13 @@ from oblivio.catalogue import build, find, names, settings_of
 from oblivio.core import Run, Split, Trial
 from oblivio.data.arrays import Arrays
 from oblivio.generative import GAN, generate, scores
-from oblivio.judge import Judge
+from oblivio.judge import Judge, frechet_distance
 from oblivio.metrics import _samples
 from oblivio.metrics.class_share import ClassShare
 from oblivio.metrics.coverage import Coverage, covered
 from oblivio.metrics.d_score import DScore, auc
 from oblivio.metrics.downstream import Downstream
-from oblivio.metrics.frechet import Frechet, frechet
+from oblivio.metrics.frechet import Frechet
 from oblivio.metrics.nearest import Nearest, distances
 from oblivio.metrics.steps import Steps
 
@@ -322,17 +322,19 @@ def normal(n: int, d: int, seed: int) -> torch.Tensor:
 @given(st.integers(2, 6), st.integers(0, 1000), st.booleans())
 def test_frechet_agrees_with_the_root_of_the_product(d: int, seed: int, few: bool) -> None:
     r, g = normal(40, d, seed), normal(d + 2 if few else 30, d, seed + 1)
-    assert frechet(r, g) == pytest.approx(oracles_gan.frechet_by_root(r, g), rel=1e-6, abs=1e-6)
-    assert frechet(g, r) == pytest.approx(frechet(r, g), rel=1e-6, abs=1e-6)
-    assert frechet(r, r) == pytest.approx(0, abs=1e-5)
+    assert frechet_distance(r, g) == pytest.approx(
+        oracles_gan.frechet_by_root(r, g), rel=1e-6, abs=1e-6
+    )
+    assert frechet_distance(g, r) == pytest.approx(frechet_distance(r, g), rel=1e-6, abs=1e-6)
+    assert frechet_distance(r, r) == pytest.approx(0, abs=1e-5)
 
 
 def test_frechet_of_fewer_images_than_features() -> None:
     """Covariances have no full rank: from one point in the plane to the other."""
     r = torch.zeros(4, 3)
     r[:, 0] = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    assert frechet(r, r.roll(1, 1)) == pytest.approx(2 * 4 / 3)
-    assert frechet(torch.zeros(3, 2), torch.ones(5, 2)) == pytest.approx(2)
+    assert frechet_distance(r, r.roll(1, 1)) == pytest.approx(2 * 4 / 3)
+    assert frechet_distance(torch.zeros(3, 2), torch.ones(5, 2)) == pytest.approx(2)
 
 
 def test_frechet_of_a_linear_generator_is_known() -> None:
@@ -354,7 +356,7 @@ def test_frechet_is_of_retained_classes_only() -> None:
     without, with_ = showing(real), showing(real, of_class(2, 40))
     metric = Frechet(samples=4000)
     one, two = (metric(here.trial(gan), here.run)["frechet"] for gan in (without, with_))
-    everything = frechet(
+    everything = frechet_distance(
         features(here, here.split.retain.inputs),  # pyright: ignore[reportAttributeAccessIssue]
         features(here, torch.cat([real, of_class(2, 40)])),
     )
@@ -499,6 +501,14 @@ def test_d_knows_dislikes_or_is_blind(sign: float, expected: float, class_wise: 
         held_out,
         len(here.split.retain),
     ]
+
+
+def test_a_conditional_d_is_told_what_the_images_are() -> None:
+    here = gan_case(conditional=True)
+    found = DScore(most=500)(here.trial(), here.run)["d_scores"]["forget"]
+    forget = here.split.forget
+    every = scores(here.original, forget.inputs, forget.labels)  # pyright: ignore
+    assert sorted(found) == pytest.approx(sorted(every.tolist()), abs=1e-4)
 
 
 def test_d_scores_are_few_and_short() -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from oblivio.catalogue import imported
 from oblivio.core import Run, Score, Trial
 from oblivio.generative import Images
+from oblivio.judge import frechet_distance
 from oblivio.metrics._features import some
 from oblivio.metrics._samples import Features, check_counts, images_of, reporter, samples
 
@@ -78,36 +78,7 @@ class Frechet:
         if len(trial.unseen) > 1:
             found["frechet_floor"] = h(images_of(some(trial.unseen, self.real, 0)))
         enough = len(retained) > 1
-        return {k: frechet(retained, g) for k, g in found.items() if enough and len(g) > 1}
-
-
-def frechet(r: Features, g: Float[Tensor, "m d"]) -> float:
-    """Fréchet distance of two sets of features, in float64; see `Frechet`.
-
-    The eigenvalues of C_r C_g are those of the symmetric C_r^½ C_g C_r^½, so that the trace of its
-    root is the sum of their roots.
-
-    Returns:
-        A number of 0 or more.
-
-    Example:
-        >>> r = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
-        >>> round(frechet(r, r + 3), 6), round(frechet(r, 2 * r), 6)
-        (18.0, 4.666667)
-    """
-    means, covariances = zip(*(_moments(side.double()) for side in (r, g)), strict=True)
-    values, vectors = torch.linalg.eigh(covariances[0])
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    product = torch.linalg.eigvalsh(root @ covariances[1] @ root)
-    shift = (means[0] - means[1]).square().sum()
-    trace = sum(c.trace() for c in covariances) - 2 * product.clamp(min=0).sqrt().sum()
-    return max(0.0, float(shift + trace))
-
-
-def _moments(h: Float64[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
-    """μ and C."""
-    mean = h.mean(0)
-    return mean, (h - mean).T @ (h - mean) / (len(h) - 1)
+        return {k: frechet_distance(retained, g) for k, g in found.items() if enough and len(g) > 1}
 
 
 def own(name: str, run: Run) -> Callable[[Images], Features]:
@@ -132,6 +103,6 @@ def own(name: str, run: Run) -> Callable[[Images], Features]:
         rows = [given(some_images.to(run.device)) for some_images in images.split(256)]
         if not all(isinstance(row, Tensor) and row.ndim == 2 for row in rows):
             raise TypeError(f"{name} must map images (n, c, h, w) to a tensor of features (n, d).")
-        return torch.cat(rows).float().cpu() if rows else torch.empty(0, 1)
+        return torch.cat(rows).float().cpu()
 
     return h
