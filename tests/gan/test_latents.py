@@ -1,0 +1,400 @@
+"""Which latents are found, and what takes their place, against loops in a world that is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import laws
+from gan_worlds import CLASSES, Plane, gan_case
+from oblivio.core import Split
+from oblivio.data.arrays import Arrays
+from oblivio.gan import _latents
+from oblivio.gan._latents import (
+    PACES,
+    Located,
+    Made,
+    Rule,
+    Search,
+    locate,
+    made,
+    nearest,
+    of_class,
+    of_items,
+    pool,
+    substitutes,
+)
+from oblivio.generative import generate
+from oblivio.judge import judge, whole
+
+GONE = torch.tensor([2])
+WORLDS = [Plane(), Plane(conditional=True)]
+WORLD_NAMES = ["unconditional", "conditional"]
+
+
+def apart(one: Tensor, two: Tensor) -> float:
+    """Root mean square of the difference, number by number in float64."""
+    pairs = list(zip(one.flatten().tolist(), two.flatten().tolist(), strict=True))
+    return math.sqrt(sum((a - b) ** 2 for a, b in pairs) / len(pairs))
+
+
+def class_split(world: Plane) -> Split:
+    train = world.data(60, seed=5, off=0.02)
+    return Split.of(train, train.ids[train.labels == 2])
+
+
+def item_split(world: Plane, n: int = 7, off: float = 0.02) -> Split:
+    train = world.data(60, seed=5, off=off)
+    return Split.of(train, train.ids[:n])
+
+
+def found(world: Plane, split: Split, n: int = 200, search: Search = Search(steps=40)) -> Located:
+    return locate(world.gan, pool(world.gan, n, 3), split, world.judge, search, 11)
+
+
+# --- A pool -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_pool_is_drawn_from_the_average(conditional: bool) -> None:
+    gan = gan_case(conditional=conditional).original
+    with torch.no_grad():
+        for weight in gan.generator.parameters():
+            weight.zero_()
+    drawn = pool(gan, 30, 4)
+    assert torch.equal(drawn.latents, gan.latents(30, 4))
+    labels = gan.labels(30, 5)
+    assert (drawn.labels is None) == (labels is None)
+    if labels is not None:
+        assert torch.equal(drawn.labels, labels)  # pyright: ignore[reportArgumentType]
+    assert torch.equal(drawn.images, generate(gan, drawn.latents, drawn.labels))
+    assert float(drawn.images.std()) > 0.01
+    some = drawn.take(torch.tensor([4, 2]))
+    assert torch.equal(some.images, drawn.images[[4, 2]])
+    assert torch.equal(some.latents, drawn.latents[[4, 2]])
+    assert len(some) == 2
+
+
+# --- Classes ------------------------------------------------------------------------------------
+
+
+def test_a_class_is_what_the_judge_says() -> None:
+    world, split = Plane(), class_split(Plane())
+    here, z = found(world, split), world.gan.latents(200, 3)
+    ours = torch.tensor(world.shows(z)) == 2
+    assert 20 < int(ours.sum()) < 180
+    assert torch.equal(here.gone.latents, z[ours])
+    assert torch.equal(here.kept.latents, z[~ours])
+    torch.testing.assert_close(here.gone.images.double(), world.image(z[ours]))
+    assert here.stays(world.image(z).float()).tolist() == (~ours).tolist()
+
+
+def test_a_conditional_pair_is_told_the_class() -> None:
+    """Whatever the judge says of what it makes."""
+    world = Plane(conditional=True)
+    here, labels = found(world, class_split(world)), world.gan.labels(200, 4)
+    assert labels is not None
+    assert here.gone.labels is not None
+    assert set(here.gone.labels.tolist()) == {2}
+    assert torch.equal(here.gone.latents, world.gan.latents(200, 3)[labels == 2])
+    assert set(world.shows(here.gone.latents)) == {0, 1, 2}
+
+
+def test_several_classes_go_together() -> None:
+    world = Plane()
+    here = of_class(world.gan, pool(world.gan, 100, 0), torch.tensor([0, 2]), world.judge)
+    assert set(world.shows(here.gone.latents)) == {0, 2}
+    assert set(world.shows(here.kept.latents)) == {1}
+
+
+def test_a_class_that_was_never_learned_cannot_be_forgotten() -> None:
+    world = Plane()
+    drawn = pool(world.gan, 100, 0)
+    here = of_class(world.gan, drawn, GONE, world.judge)
+    with pytest.raises(ValueError, match=r"makes no image of class 2 in \d+ tries.*never learned"):
+        of_class(world.gan, here.kept, GONE, world.judge)
+    with pytest.raises(ValueError, match=r"All \d+ images that the GAN makes are of class 2"):
+        of_class(world.gan, here.gone, GONE, world.judge)
+
+
+# --- Items --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=WORLD_NAMES)
+def test_the_search_arrives_where_ridge_regression_does(world: Plane) -> None:
+    """min_z ¼ ‖z M + b − x‖² + ½ 10⁻³ ‖z‖² solves z (M Mᵀ/4 + ½ 10⁻³) = (x − b) Mᵀ/4."""
+    data, gan = world.data(20, seed=1, off=0.05), world.gan
+    labels = data.labels if world.conditional else None
+    m, x = world.matrix.double(), data.inputs.double().flatten(1)
+    if labels is not None:
+        x[:, 3] -= world.brightness.double()[labels]
+    normal = m @ m.T / 4 + 0.5e-3 * torch.eye(2)
+    wanted = torch.linalg.solve(normal, m @ x.T / 4).T
+    before = laws.snapshot(gan)
+    z = Search(steps=400, lr=0.05)(gan, data.inputs, torch.zeros(20, 2), labels)
+    torch.testing.assert_close(z.double(), wanted, atol=2e-3, rtol=0)
+    laws.assert_same(before, laws.snapshot(gan))
+
+
+def test_every_image_is_searched_for_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam's steps by hand, one image at a time, in float64."""
+    world, steps, lr = Plane(), 25, 0.05
+    data, start = world.data(8, seed=1, off=0.05), torch.randn(8, 2)
+    monkeypatch.setattr(_latents, "AT_ONCE", 3)
+    z = Search(steps, lr)(world.gan, data.inputs, start, None)
+    m = world.matrix.double()
+    for row in range(8):
+        x, own = data.inputs[row].double().flatten(), start[row].double()
+        mean, square = torch.zeros(2), torch.zeros(2)
+        for step in range(1, steps + 1):
+            slope = 2 * (own @ m - x) @ m.T / 4 + 1e-3 * 2 * own / 2
+            mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
+            size = (square / (1 - 0.999**step)).sqrt() + 1e-8
+            own = own - lr * mean / (1 - 0.9**step) / size
+        torch.testing.assert_close(z[row].double(), own, atol=1e-4, rtol=1e-4)
+
+
+def test_no_step_leaves_the_beginning() -> None:
+    world, start = Plane(), torch.randn(4, 2)
+    z = Search(steps=0)(world.gan, world.data(4, seed=1).inputs, start, None)
+    assert torch.equal(z, start)
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=WORLD_NAMES)
+def test_items_are_found_and_a_ball_around_each(world: Plane) -> None:
+    split, search, n = item_split(world), Search(steps=40, ball=0.3), 7
+    here, drawn = found(world, split, search=search), pool(world.gan, 200, 3)
+    images = split.forget.inputs  # pyright: ignore[reportAttributeAccessIssue]
+    labels = split.forget.labels if world.conditional else None
+    start = [
+        min(
+            (
+                row
+                for row in range(200)
+                if drawn.labels is None or drawn.labels[row] == split.forget.labels[i]
+            ),
+            key=lambda row: apart(drawn.images[row], images[i]),
+        )
+        for i in range(n)
+    ]
+    z = search(world.gan, images, drawn.latents[start], labels)
+    noise = 0.3 * torch.randn(z.shape, generator=torch.Generator().manual_seed(11))
+    assert torch.equal(here.gone.latents, torch.cat([z, z + noise]))
+    wanted = world.image(here.gone.latents, None if labels is None else labels.repeat(2))
+    torch.testing.assert_close(here.gone.images.double(), wanted, atol=1e-5, rtol=0)
+    if labels is not None:
+        assert torch.equal(here.gone.labels, labels.repeat(2))  # pyright: ignore
+    near = [
+        apart(world.image(z[i : i + 1], None if labels is None else labels[i : i + 1]), x)
+        for i, x in enumerate(images)
+    ]
+    assert max(near) < 0.1
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=WORLD_NAMES)
+def test_what_is_as_near_to_an_item_as_the_search_came_may_not_be_made(
+    world: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, drawn = item_split(world, off=0.05), pool(world.gan, 200, 3)
+    here = found(world, split)
+    images = split.forget.inputs  # pyright: ignore[reportAttributeAccessIssue]
+    came = sorted(apart(one, x) for one, x in zip(here.gone.images[:7], images, strict=True))
+    least = [min(apart(one, x) for x in images) for one in drawn.images]
+    wanted = [value > came[3] for value in least]  # of seven, the middle one
+    assert 0 < sum(wanted) < 200
+    assert here.stays(drawn.images).tolist() == wanted
+    assert torch.equal(here.kept.latents, drawn.latents[torch.tensor(wanted)])
+    assert here.stays(images).tolist() == [False] * 7
+    monkeypatch.setattr(_latents, "AT_ONCE", 9)
+    assert here.stays(drawn.images).tolist() == wanted
+
+
+def test_where_all_is_near_all_is_kept() -> None:
+    """A pool of one, which is what comes nearest, would leave nothing to go to."""
+    world, item = Plane(), Arrays(torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]))
+    alone = pool(world.gan, 1, 0)
+    here = of_items(world.gan, alone, item, Search(steps=0), 0)
+    assert not here.stays(alone.images).any()
+    assert torch.equal(here.kept.latents, alone.latents)
+
+
+@pytest.mark.parametrize("values", [{"steps": -1}, {"lr": 0.0}, {"ball": -0.1}])
+def test_a_search_refuses_what_makes_no_sense(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="steps and ball must be 0 or more, lr above 0"):
+        Search(**values)
+
+
+# --- The nearest --------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 9), st.integers(1, 12), st.booleans(), st.integers(0, 1000))
+def test_the_nearest_is_what_loops_find(n: int, m: int, labelled: bool, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    these, others = (torch.randn(k, 1, 2, 3, generator=draw) for k in (n, m))
+    labels, known = None, None
+    if labelled:
+        labels = torch.randint(3, (n,), generator=draw)
+        known = torch.cat([torch.arange(3), torch.randint(3, (m,), generator=draw)])[:m]
+        labels = labels % min(m, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_latents, "AT_ONCE", 4)
+        place = nearest(these, others, labels, known)
+    for i in range(n):
+        rows = [j for j in range(m) if labels is None or known is None or known[j] == labels[i]]
+        assert int(place[i]) == min(rows, key=lambda j: apart(these[i], others[j]))
+
+
+# --- Substitutes --------------------------------------------------------------------------------
+
+
+def taken(world: Plane, split: Split, rule: Rule, seed: int = 0) -> tuple[Located, Made]:
+    here = found(world, split)
+    return here, substitutes(world.gan, here, rule, split, world.judge, seed)
+
+
+@pytest.mark.parametrize("rule", ["near", "project", "random", "real"])
+@pytest.mark.parametrize("make", [class_split, item_split], ids=["class", "items"])
+@pytest.mark.parametrize("world", WORLDS, ids=WORLD_NAMES)
+def test_a_substitute_may_be_made(world: Plane, make: Callable[[Plane], Split], rule: Rule) -> None:
+    """One for each; of an allowed image; its latent, if it has one, makes it."""
+    split = make(world)
+    told = world.conditional and len(split.gone) > 0
+    if told and rule == "project":
+        return
+    here, instead = taken(world, split, rule)
+    assert len(instead) == len(here.gone)
+    if told and rule != "real":
+        assert instead.labels is not None
+        assert not torch.isin(instead.labels, split.gone).any()
+    else:
+        assert here.stays(instead.images).all()
+    assert (instead.z is None) == (rule == "real")
+    if rule != "real":
+        wanted = world.image(instead.latents, instead.labels)
+        torch.testing.assert_close(instead.images.double(), wanted, atol=1e-6, rtol=0)
+    if world.conditional and not told and rule != "real":
+        assert torch.equal(instead.labels, here.gone.labels)  # pyright: ignore
+
+
+def test_near_is_the_nearest_latent_that_is_kept() -> None:
+    here, instead = taken(Plane(), class_split(Plane()), "near")
+    for z, other in zip(here.gone.latents, instead.latents, strict=True):
+        best = min(here.kept.latents, key=lambda kept: apart(z, kept))
+        assert torch.equal(other, best)
+
+
+def test_random_is_any_that_is_kept() -> None:
+    here, instead = taken(Plane(), class_split(Plane()), "random", seed=3)
+    rows = torch.randint(
+        len(here.kept), (len(here.gone),), generator=torch.Generator().manual_seed(3)
+    )
+    assert torch.equal(instead.latents, here.kept.latents[rows])
+    _, other = taken(Plane(), class_split(Plane()), "random", seed=4)
+    assert not torch.equal(other.latents, instead.latents)
+
+
+def test_projected_latents_move_until_they_leave() -> None:
+    """z − a u for the least a that leaves, u in the direction from what stays to what goes."""
+    world = Plane()
+    here, instead = taken(world, class_split(world), "project")
+    gone, kept = here.gone.latents.double(), here.kept.latents.double()
+    u = gone.mean(0) - kept.mean(0)
+    u = u / math.sqrt(sum(value**2 for value in u.tolist()))
+    for z, other in zip(gone, instead.latents, strict=True):
+        moved = next(z - a * u for a in PACES if world.shows((z - a * u)[None]) != [2])
+        torch.testing.assert_close(other.double(), moved, atol=1e-5, rtol=0)
+
+
+def test_what_never_leaves_goes_to_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_latents, "PACES", (1e-6,))
+    here, projected = taken(Plane(), class_split(Plane()), "project")
+    _, near = taken(Plane(), class_split(Plane()), "near")
+    same = (projected.latents == near.latents).all(1)
+    assert same.float().mean() > 0.9
+    assert here.stays(projected.images).all()
+
+
+@pytest.mark.parametrize("make", [class_split, item_split], ids=["class", "items"])
+@pytest.mark.parametrize("world", WORLDS, ids=WORLD_NAMES)
+def test_real_is_the_retained_image_with_the_nearest_features(
+    world: Plane, make: Callable[[Plane], Split]
+) -> None:
+    """Of one's own label, where a conditional pair forgets items."""
+    split = make(world)
+    here, instead = taken(world, split, "real")
+    retain: Any = split.retain
+    may = here.stays(retain.inputs)
+    own = world.conditional and not len(split.gone)
+    for i, (image, other) in enumerate(zip(here.gone.images, instead.images, strict=True)):
+        rows = [
+            row
+            for row in range(len(retain))
+            if may[row] and (not own or retain.labels[row] == here.gone.labels[i])  # pyright: ignore
+        ]
+        best = min(rows, key=lambda row: apart(image, retain.inputs[row]))
+        assert torch.equal(other, retain.inputs[best])
+
+
+def test_real_looks_at_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_latents, "MOST_REAL", 2)
+    split: Any = class_split(Plane())
+    _, instead = taken(Plane(), split, "real")
+    first = split.retain.inputs[:2].flatten(1).tolist()
+    assert all(image in first for image in instead.images.flatten(1).tolist())
+
+
+def test_a_conditional_pair_takes_another_label() -> None:
+    """The same latents; the label whose image is nearest, or any that is retained."""
+    world, split = Plane(conditional=True), class_split(Plane(conditional=True))
+    here, near = taken(world, split, "near")
+    assert torch.equal(near.latents, here.gone.latents)
+    assert near.labels is not None
+    assert set(near.labels.tolist()) == {1}  # 0.4 is nearer to 0.1 than to 0
+    _, any_ = taken(world, split, "random")
+    assert any_.labels is not None
+    assert torch.equal(any_.latents, here.gone.latents)
+    assert set(any_.labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("rule", ["near", "random", "project"])
+def test_items_of_a_label_without_another_image_take_any(rule: Rule) -> None:
+    world, split = Plane(conditional=True), item_split(Plane(conditional=True))
+    here = found(world, split)
+    assert here.kept.labels is not None
+    here = replace(here, kept=here.kept.take(here.kept.labels != int(split.forget.labels[0])))
+    instead = substitutes(world.gan, here, rule, split, world.judge, 0)
+    assert len(instead) == len(here.gone)
+
+
+def test_a_class_cannot_be_projected_away_where_it_is_told() -> None:
+    world = Plane(conditional=True)
+    with pytest.raises(ValueError, match='conditional GAN is told the class: take "near"'):
+        taken(world, class_split(world), "project")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_there_are_four_rules() -> None:
+    with pytest.raises(ValueError, match=r"no substitute 'nearby'. Did you mean near?"):
+        taken(Plane(), class_split(Plane()), "nearby")  # pyright: ignore[reportArgumentType]
+
+
+def test_in_a_trained_pair_substitutes_show_what_is_retained() -> None:
+    here = gan_case()
+    own = judge(whole(here.split.forget, here.split.retain), here.run, "method")
+    at = of_class(here.original, pool(here.original, 400, 0), GONE, own)
+    rules: tuple[Rule, ...] = ("near", "project", "random", "real")
+    for rule in rules:
+        instead = substitutes(here.original, at, rule, here.split, own, 0)
+        assert not (own.classes_of(instead.images) == 2).any()
+        if instead.z is not None:
+            again = made(here.original, instead.latents, instead.labels)
+            torch.testing.assert_close(again.images, instead.images, atol=1e-5, rtol=0)
+    assert CLASSES == 3
