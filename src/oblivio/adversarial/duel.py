@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
@@ -58,7 +59,8 @@ class Duel:
 
     def _adam(self, player: nn.Module, lr: float) -> torch.optim.Adam:
         fused = self.run.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(player.parameters(), lr, betas=self.recipe.betas, fused=fused)
+        group = {"params": list(player.parameters()), "initial_lr": lr}
+        return torch.optim.Adam([group], lr, betas=self.recipe.betas, fused=fused)
 
     def draw(self, n: int, *what: object) -> tuple[Tensor, Labels | None]:
         """Latents and, for a conditional pair, labels, that depend on the step and on `what`."""
@@ -139,20 +141,26 @@ class Duel:
 
     def step_discriminator(self, loss: Float[Tensor, ""]) -> None:
         """Follow a loss's gradient with D."""
-        self.discriminator_adam.zero_grad(set_to_none=True)
-        self.run.fabric.backward(loss)
-        self.discriminator_adam.step()
+        done = self.discriminator_steps / max(1, self.recipe.steps * self.recipe.d_steps)
+        self._step(self.discriminator_adam, loss, done)
         self.discriminator_steps += 1
 
     def step_generator(self, loss: Float[Tensor, ""]) -> None:
         """Follow a loss's gradient with G, and let the average follow."""
-        self.generator_adam.zero_grad(set_to_none=True)
-        self.run.fabric.backward(loss)
-        self.generator_adam.step()
+        self._step(self.generator_adam, loss, self.generator_steps / max(1, self.recipe.steps))
         self.generator_steps += 1
         # Few steps are averaged over fewer, so that the first weights are soon forgotten.
         warm = (1 + self.generator_steps) / (10 + self.generator_steps)
         self.gan.follow(min(self.recipe.average, warm))
+
+    def _step(self, adam: torch.optim.Adam, loss: Float[Tensor, ""], done: float) -> None:
+        """A step at the rate that the schedule has once this share of all steps is done."""
+        if self.recipe.schedule == "cosine":
+            for group in adam.param_groups:
+                group["lr"] = group["initial_lr"] * (1 + math.cos(math.pi * min(done, 1))) / 2
+        adam.zero_grad(set_to_none=True)
+        self.run.fabric.backward(loss)
+        adam.step()
 
     def learn(
         self,

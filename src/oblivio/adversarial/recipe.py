@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from torch import nn
 
@@ -12,6 +12,8 @@ from oblivio.adversarial.losses import LossName
 from oblivio.catalogue import unknown
 from oblivio.core import Data, Run
 from oblivio.generative import as_gan
+
+ScheduleName = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Adversarial:
         lr: Adam's rate, of both players.
         lr_discriminator: That of the discriminator, where it differs.
         betas: Adam's.
+        schedule: "constant", or "cosine": both rates fall to 0 over the steps.
         loss: "non_saturating" (Goodfellow et al. 2014), "hinge" (Lim and Ye 2017) or
             "least_squares" (Mao et al. 2017).
         d_steps: Steps of the discriminator before each of the generator.
@@ -37,7 +40,7 @@ class Adversarial:
             a kill.
 
     Raises:
-        ValueError: If a number is out of range, or there is no such loss or augmentation.
+        ValueError: If a number is out of range, or there is no such loss, schedule or augmentation.
     """
 
     steps: int = 5000
@@ -45,6 +48,7 @@ class Adversarial:
     lr: float = 2e-4
     lr_discriminator: float | None = None
     betas: tuple[float, float] = (0.5, 0.999)
+    schedule: ScheduleName = "constant"
     loss: LossName = "non_saturating"
     d_steps: int = 1
     average: float = 0.999
@@ -67,8 +71,9 @@ class Adversarial:
         ):
             if not ok:
                 raise ValueError(f"{name} = {getattr(self, name)} must be {range_}.")
-        if self.loss not in get_args(LossName):
-            raise ValueError(unknown("loss", self.loss, get_args(LossName)))
+        for name, kind in (("loss", LossName), ("schedule", ScheduleName)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(unknown(name, getattr(self, name), get_args(kind)))
         if isinstance(self.augment, str):
             raise ValueError(f"augment = {self.augment!r} must be a list of names.")
         for name in self.augment:
