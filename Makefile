@@ -40,7 +40,7 @@ check: .venv/.developer
 	$(BIN)/pyright
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks

@@ -366,6 +366,22 @@ def test_the_average_follows_weights_and_buffers(decay: float) -> None:
     assert "blocks.0.running_mean" in states[0]
 
 
+@pytest.mark.parametrize("d_steps", [1, 2])
+def test_rates_fall_as_a_cosine(d_steps: int) -> None:
+    recipe = Adversarial(
+        steps=4, lr=0.1, lr_discriminator=0.2, schedule="cosine", batch_size=8, d_steps=d_steps
+    )
+    duel, batches = Duel(pair(), recipe, RUN), endless(DATA, 8, RUN)
+    for step in range(recipe.steps):
+        duel.learn(batches)
+        rates = [
+            adam.param_groups[0]["lr"] for adam in (duel.generator_adam, duel.discriminator_adam)
+        ]
+        last = (step * d_steps + d_steps - 1) / (recipe.steps * d_steps)
+        assert rates[0] == pytest.approx(0.1 * (1 + math.cos(math.pi * step / 4)) / 2)
+        assert rates[1] == pytest.approx(0.2 * (1 + math.cos(math.pi * last)) / 2)
+
+
 def test_without_an_average_it_is_the_generator() -> None:
     gan = trained(recipe=replace(QUICK, average=0.0))
     laws.assert_same_state(gan.average.state_dict(), gan.generator.state_dict())
@@ -496,7 +512,7 @@ KINDS: dict[str, tuple[Callable[[], GAN], dict[str, Any]]] = {
         lambda: pair(conditional=True, spectral_norm=True),
         {"d_steps": 2, "augment": ("shift", "cutout"), "loss": "hinge"},
     ),
-    "dropout": (lambda: plain_pair(dropout=0.5), {}),
+    "dropout": (lambda: plain_pair(dropout=0.5), {"schedule": "cosine"}),
 }
 
 
@@ -520,6 +536,20 @@ def test_a_training_goes_on_to_the_same_bits(kind: str, save_every: int, tmp_pat
         assert told[0].done == saved + 1
         assert Note("generator_steps", recipe.steps) in told
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resumed_training_says_what_it_took_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr("oblivio.adversarial.fit.time.perf_counter", lambda: float(next(clock)))
+    file, told = tmp_path / "state", []
+    recipe = replace(QUICK, steps=5, save_every=2)
+    interrupted(file, recipe)
+    trained(recipe=recipe, resume=file, tell=told.append)
+    notes = {one.name: one.value for one in told if isinstance(one, Note)}
+    assert notes["seconds_before"] > 0
+    assert notes["seconds_judging"] == 0
 
 
 def interrupted(file: Path, recipe: Adversarial = QUICK, gan: GAN | None = None) -> None:
@@ -668,6 +698,7 @@ def test_the_best_pair_survives_a_kill(tmp_path: Path) -> None:
         ({"check_every": -1}, "check_every = -1 must be 0 or more"),
         ({"save_every": 0}, "save_every = 0 must be 1 or more"),
         ({"loss": "hing"}, "hing.*Did you mean hinge"),
+        ({"schedule": "cosin"}, "cosin.*Did you mean cosine"),
         ({"augment": "shift"}, "augment = 'shift' must be a list of names"),
         ({"augment": ("flip",)}, "flip.*brightness"),
         ({"augment": ("shift", "cutuot")}, "cutuot.*Did you mean cutout"),
