@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from oblivio.generative import GAN, generate, scores
+from oblivio.models import load_weights
 from oblivio.models.dcgan import DCGAN, FromImage, ToImage
 
 SHAPES = [(1, 8, 8), (3, 8, 8), (1, 16, 16), (1, 28, 28), (3, 28, 28), (3, 32, 32), (1, 64, 64)]
@@ -183,3 +185,15 @@ def test_layout_and_batch_size_change_nothing(shape: tuple[int, ...]) -> None:
         logits = gan.score(images)
     torch.testing.assert_close(generate(gan, z, batch_size=2), images, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(scores(gan, images, batch_size=2), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_without_an_average_begin_it_as_the_generator(tmp_path: Path) -> None:
+    gan, other = (DCGAN(width=2, latent=3)((1, 8, 8), 3) for _ in range(2))
+    gan.average.load_state_dict(other.generator.state_dict())
+    given = {k: v for k, v in gan.state_dict().items() if not k.startswith("average.")}
+    torch.save(given, tmp_path / "gan.pt")
+    found = load_weights(other, tmp_path / "gan.pt")
+    assert isinstance(found, GAN)
+    for name, value in gan.generator.state_dict().items():
+        assert torch.equal(found.generator.state_dict()[name], value)
+        assert torch.equal(found.average.state_dict()[name], value)

@@ -17,6 +17,7 @@ from torch import nn
 
 from oblivio.catalogue import build, find, unknown
 from oblivio.compact import is_compact, load_compact
+from oblivio.generative import GAN
 
 
 def factory(
@@ -52,6 +53,8 @@ def factory(
 def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     """Fill a model with weights from a file: safetensors, compact or not, or a torch state dict.
 
+    Where a GAN's file has no average, the average begins as the generator.
+
     Returns:
         The same model.
 
@@ -73,6 +76,10 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"The checkpoint {path} cannot be read: {reason}") from error
+    if isinstance(model, GAN) and not any(name.startswith("average.") for name in state):
+        # Trained elsewhere without a moving average: it begins as the generator.
+        players = [(name.partition("."), value) for name, value in state.items()]
+        state |= {f"average.{rest}": v for (player, _, rest), v in players if player == "generator"}
     own = model.state_dict()
     wrong = [
         *(f"{name} is missing" for name in own if name not in state),
