@@ -109,11 +109,30 @@ def test_features_lead_to_classes_whatever_the_batch() -> None:
     assert torch.allclose(full, small, atol=1e-5)
     with torch.no_grad():
         direct = own.model(TEST.inputs)
+        assert torch.allclose(own.model[-1](full), direct, atol=1e-5)
     assert torch.equal(own.called(full), direct.argmax(1))
     assert torch.equal(own.classes_of(TEST.inputs, batch_size=7), direct.argmax(1))
     assert own.features(TEST.inputs[:0]).shape == (0, 64)
     assert not own.model.training
     assert not any(p.requires_grad for p in own.model.parameters())
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_tenth_of_every_class_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By which it is judged itself."""
+    seen: list[Arrays] = []
+
+    def learns_nothing(model: nn.Module, data: Arrays, recipe: Recipe, run: Run) -> nn.Module:
+        seen.append(data)
+        return fit(model, data, replace(recipe, epochs=0), run)
+
+    monkeypatch.setattr("oblivio.judge.fit", learns_nothing)
+    found = judge(TRAIN, RUN, "method")
+    assert seen[0].labels.bincount().tolist() == [36, 36, 36]
+    held = TRAIN.take(torch.where(~torch.isin(TRAIN.ids, seen[0].ids))[0])
+    right = found.classes_of(held.inputs) == held.labels
+    assert found.accuracy == pytest.approx(100 * float(right.double().mean()))
+    assert found.accuracy < 60
 
 
 @pytest.mark.usefixtures("forgetful")

@@ -70,21 +70,10 @@ class Judge:
 
     @torch.no_grad()
     def features(self, images: Images, *, batch_size: int | None = None) -> Float[Tensor, "n d"]:
-        """h(x): what goes into the last layer.
-
-        Args:
-            images: In [-1, 1], on any device.
-            batch_size: How many at a time; None is 256 on the CPU, else 2048.
-
-        Returns:
-            A row per image, float32, on the CPU.
-        """
+        """h(x), what goes into the last layer: a row per image, float32, on the CPU."""
         body, device = self.model[:-1], next(self.model.parameters()).device
         size = batch_size or (256 if device.type == "cpu" else 2048)
-        rows = [body(some.to(device)).float().cpu() for some in images.split(size)]
-        return (
-            torch.cat(rows) if rows else torch.empty(0, cast(nn.Linear, self.model[-1]).in_features)
-        )
+        return torch.cat([body(some.to(device)).float().cpu() for some in images.split(size)])
 
     def classes_of(self, images: Images, *, batch_size: int | None = None) -> Int64[Tensor, " n"]:
         """y(x): the classes that it calls the images, on the CPU."""
@@ -128,10 +117,11 @@ def judge(data: Data, run: Run, role: Role) -> Judge:
     if key not in _made:
         name = f"judge-{role}.{digest}.safetensors"
         path = None if run.beside is None else run.beside.parent / name
-        found = _read(path, known, role, digest, run)
+        found = _read(path, known, role, digest, run) if path and path.is_file() else None
         if found is None:
             found = _learned(known, role, recipes, digest, run)
-            _write(path, found)
+            if path:
+                _write(path, found)
         _made[key] = found
         for old in list(_made)[:-MOST_MADE]:
             del _made[old]
@@ -144,25 +134,20 @@ def whole(*parts: Data) -> Arrays:
     Returns:
         Tensors: as the parts hold them where all hold them alike, else as a network sees them.
     """
-    if all(isinstance(part, Arrays) for part in parts):
-        own = cast("tuple[Arrays, ...]", parts)
-        alike = {(part.mean, part.std, part.inputs.dtype, part.inputs.device) for part in own}
-        if len(alike) == 1:
-            return _joined(*(replace(part, augment=Augment()) for part in own))
-    seen = []
-    for part in parts:
-        inputs = torch.cat([batch.inputs.cpu() for batch in part.batches(1024)])
-        seen.append(Arrays(inputs, part.labels.cpu(), part.ids.cpu()))
-    return _joined(*seen)
-
-
-def _joined(*parts: Arrays) -> Arrays:
-    ids = torch.cat([part.ids for part in parts])
+    held = [part for part in parts if isinstance(part, Arrays)]
+    ways = {(part.mean, part.std, part.inputs.dtype, part.inputs.device) for part in held}
+    if len(held) < len(parts) or len(ways) > 1:
+        held = []
+        for part in parts:
+            inputs = torch.cat([batch.inputs.cpu() for batch in part.batches(1024)])
+            held.append(Arrays(inputs, part.labels.cpu(), part.ids.cpu()))
+    ids = torch.cat([part.ids for part in held])
     together = replace(
-        parts[0],
-        inputs=torch.cat([part.inputs for part in parts]),
-        labels=torch.cat([part.labels for part in parts]),
+        held[0],
+        inputs=torch.cat([part.inputs for part in held]),
+        labels=torch.cat([part.labels for part in held]),
         ids=ids,
+        augment=Augment(),
     )
     sorted_ = bool((ids.diff() > 0).all())  # as they are in most data: nothing need be copied
     return together if sorted_ else together.take(ids.argsort(stable=True))
@@ -201,10 +186,9 @@ def _trained(known: Arrays, role: Role, recipe: Recipe, digest: str, run: Run) -
     rest = torch.ones(len(known), dtype=torch.bool)
     rest[held] = False
     own = Run(run.fabric, seed=derive(SEEDS[role], "order"))  # nothing else of the run's
+    taught, model = known.take(torch.where(rest)[0]).to(run.device), _network(known, role)
     with seeded(derive(SEEDS[role], "training")):
-        model = fit(
-            _network(known, role), known.take(torch.where(rest)[0]).to(run.device), recipe, own
-        )
+        fit(model, taught, recipe, own)
     made = Judge(_ready(model), 0.0, digest)
     batches = known.take(held).batches(1024)
     right = sum(int((made.classes_of(x) == y.cpu()).sum()) for x, y, _ in batches)
@@ -218,10 +202,10 @@ def _network(known: Arrays, role: Role) -> nn.Sequential:
     return cast(nn.Sequential, made)
 
 
-def _ready(model: nn.Module) -> nn.Sequential:
+def _ready(model: nn.Sequential) -> nn.Sequential:
     """In eval mode, without gradients, its channels last, which is up to four times as fast."""
     model.eval().requires_grad_(False).zero_grad(set_to_none=True)
-    return cast(nn.Sequential, model.to(memory_format=torch.channels_last))  # pyright: ignore[reportCallIssue]
+    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def _digest(known: Arrays, role: Role, recipes: Sequence[Recipe]) -> str:
@@ -244,10 +228,8 @@ def _digest(known: Arrays, role: Role, recipes: Sequence[Recipe]) -> str:
 # --- On the disk --------------------------------------------------------------------------------
 
 
-def _write(path: Path | None, judge: Judge) -> None:
+def _write(path: Path, judge: Judge) -> None:
     """Keep it, whole or not at all."""
-    if path is None:
-        return
     from safetensors.torch import save
 
     state = {name: value.cpu().contiguous() for name, value in judge.model.state_dict().items()}
@@ -256,10 +238,8 @@ def _write(path: Path | None, judge: Judge) -> None:
     write_whole(path, save(state, metadata={KEY: about}))
 
 
-def _read(path: Path | None, known: Arrays, role: Role, digest: str, run: Run) -> Judge | None:
-    """The judge that is kept; None if there is none, or the file is damaged."""
-    if path is None or not path.is_file():
-        return None
+def _read(path: Path, known: Arrays, role: Role, digest: str, run: Run) -> Judge | None:
+    """The judge that is kept; None if the file is damaged."""
     from safetensors import SafetensorError, safe_open
 
     model = _network(known, role)
