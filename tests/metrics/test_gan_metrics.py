@@ -337,6 +337,11 @@ def test_frechet_of_fewer_images_than_features() -> None:
     assert frechet_distance(torch.zeros(3, 2), torch.ones(5, 2)) == pytest.approx(2)
 
 
+def test_frechet_needs_two_images_of_each_kind() -> None:
+    with pytest.raises(ValueError, match="two images or more of each kind, not 3 and 1"):
+        frechet_distance(torch.zeros(3, 2), torch.zeros(1, 2))
+
+
 def test_frechet_of_a_linear_generator_is_known() -> None:
     """Classes play no part in pixels; the judge is asked only which images are retained."""
     world = oracles_gan.LinearWorld()
