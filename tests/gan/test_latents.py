@@ -226,7 +226,7 @@ def test_where_all_is_near_all_is_kept() -> None:
     assert torch.equal(here.kept.latents, alone.latents)
 
 
-@pytest.mark.parametrize("values", [{"steps": -1}, {"lr": 0.0}, {"ball": -0.1}])
+@pytest.mark.parametrize("values", [{"steps": -1}, {"lr": 0.0}, {"ball": -0.1}, {"lr": math.nan}])
 def test_a_search_refuses_what_makes_no_sense(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="steps and ball must be 0 or more, lr above 0"):
         Search(**values)

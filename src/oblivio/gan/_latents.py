@@ -181,7 +181,7 @@ class Search:
     ball: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.lr <= 0 or self.ball < 0:
+        if not (self.steps >= 0 and self.lr > 0 and self.ball >= 0):
             raise ValueError(f"{self}: steps and ball must be 0 or more, lr above 0.")
 
     def __call__(self, gan: GAN, images: Images, z: Latents, labels: Labels | None) -> Latents:

@@ -43,7 +43,7 @@ class Stop:
     def __post_init__(self) -> None:
         for name in ("share", "auc", "worse"):
             value = getattr(self, name)
-            if value is not None and value < 0:
+            if value is not None and not value >= 0:  # so that NaN is refused
                 raise ValueError(f"stop.{name} = {value} must be 0 or more.")
         if self.every < 1 or self.samples < 2:
             raise ValueError("stop.every must be 1 or more, stop.samples 2 or more.")
