@@ -155,9 +155,10 @@ class Duel:
 
     def _step(self, adam: torch.optim.Adam, loss: Float[Tensor, ""], done: float) -> None:
         """A step at the rate that the schedule has once this share of all steps is done."""
-        if self.recipe.schedule == "cosine":
-            for group in adam.param_groups:
-                group["lr"] = group["initial_lr"] * (1 + math.cos(math.pi * min(done, 1))) / 2
+        cosine = self.recipe.schedule == "cosine"
+        for group in adam.param_groups:
+            fall = (1 + math.cos(math.pi * min(done, 1))) / 2 if cosine else 1.0
+            group["lr"] = group["initial_lr"] * fall
         adam.zero_grad(set_to_none=True)
         self.run.fabric.backward(loss)
         adam.step()

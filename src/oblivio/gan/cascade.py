@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, cast, get_args
 
 import torch
@@ -19,7 +19,7 @@ from oblivio.data.source import stratified
 from oblivio.gan._label import Label, LabelName, fake_label
 from oblivio.gan._latents import Made, Rule, Search, locate, pool, substitutes
 from oblivio.gan._stop import Stop
-from oblivio.generative import GAN, Images
+from oblivio.generative import GAN, Images, Labels
 from oblivio.judge import judge, whole
 
 Substitute = Literal["near", "project", "random", "real", "none"]
@@ -39,7 +39,8 @@ class Cascade:
     with means over pixels, and with the running statistics of BatchNorm, as when G is sampled and D
     is asked. A learning turn is an ordinary step of both players on the retained images, with
     ρ ℓ_fake(D(F)) added to D's loss. The last turns are learning alone: ending on unlearning leaves
-    D and G out of balance.
+    D and G out of balance. Where the fake label is a level, D learns it once G is done, in steps of
+    its own that settle it; before that, it would only lead G astray.
 
     Args:
         substitute: What a forgotten latent is to make: what the nearest latent that is kept makes
@@ -56,8 +57,10 @@ class Cascade:
         weight: w.
         keep: κ: how much what is kept is held where it was (ours; 0 is the paper's reading).
         adversarial: λ.
-        remind: ρ (ours): without it D's memory of single images comes back while it learns on. None
-            is 0.2 where the label is zero, which spoils quality if it is pressed, and else 1.
+        remind: ρ (ours): without it what D has unlearned comes back while it learns on.
+        settle: How many steps of D alone come last (ours), in which ℓ_fake(D(F)) is added to its
+            ordinary loss. None is 100 where the label is a level, and none where it is zero. Where
+            there are any, the label plays no part before.
         few: How many retained images are learned from, the same share of every class; None is all.
         latents: How many are drawn to find forgotten ones and substitutes in.
         search: How latents of single images are found.
@@ -81,7 +84,8 @@ class Cascade:
     weight: float = 10.0
     keep: float = 1.0
     adversarial: float = 0.1
-    remind: float | None = None
+    remind: float = 0.2
+    settle: int | None = None
     few: int | None = None
     latents: int = 4096
     search: Search = Search()
@@ -97,7 +101,8 @@ class Cascade:
             ("weight", self.weight > 0, "above 0"),
             ("keep", self.keep >= 0, "0 or more"),
             ("adversarial", self.adversarial >= 0, "0 or more"),
-            ("remind", (self.remind or 0) >= 0, "0 or more"),
+            ("remind", self.remind >= 0, "0 or more"),
+            ("settle", (self.settle or 0) >= 0, "0 or more"),
             ("few", self.few is None or self.few >= 2, "2 or more"),
             ("latents", self.latents >= 16, "16 or more"),
         ):
@@ -137,16 +142,18 @@ class Cascade:
         label = fake_label(self.fake_label, duel, split)
         some = split.retain if self.few is None else few(split.retain, self.few)
         retain = endless(some, min(self.recipe.batch_size, len(some)), run)
-        also = None if label is None else self._reminder(label)
         enough = self.stop.watch(duel, split)
+        settling = self._settling(label)
+        early = None if settling else label
+        also = (lambda: self.remind * early()) if early and self.remind else None
         rounds, closing = plan(self.recipe.steps, self.learn, self.closing, self.cascaded)
         done, value = 0, torch.zeros(())
         for number, turns in enumerate(rounds, 1):
             for turn in turns:
-                if turn == "learn":
+                if turn == "learn" or (targets is None and early is None):
                     value = duel.learn(retain, also)
                 else:
-                    value = self._unlearn(duel, targets, label)
+                    value = self._unlearn(duel, targets, early)
             done += len(turns)
             self._tell(run, done, value)
             if enough(number):
@@ -154,7 +161,33 @@ class Cascade:
         for _ in range(closing):
             value = duel.learn(retain, also)
         self._tell(run, self.recipe.steps, value)
+        if label is not None and settling:
+            self._settle(duel, retain, label, settling, enough)
         return duel.finish()
+
+    def _settling(self, label: Label | None) -> int:
+        """How many steps D takes alone, at the end."""
+        if label is None:
+            return 0
+        usual = 0 if label.name == "zero" else 100
+        return usual if self.settle is None else self.settle
+
+    def _settle(
+        self,
+        duel: Duel,
+        retain: Iterator[tuple[Images, Labels]],
+        label: Label,
+        steps: int,
+        enough: Callable[[int], bool],
+    ) -> None:
+        """D learns the fake label beside its ordinary loss, at the full rate; G rests."""
+        duel.recipe = replace(self.recipe, schedule="constant")
+        value = torch.zeros(())
+        for number in range(1, steps + 1):
+            value = duel.discriminate(*next(retain), label())
+            if enough(number):
+                break
+        self._tell(duel.run, self.recipe.steps, value)
 
     def _tell(self, run: Run, done: int, value: Tensor) -> None:
         """Tell how many turns are done, with the last one's loss."""
@@ -165,12 +198,6 @@ class Cascade:
                 f"{recipe.lr:g} or the weight {self.weight:g} is too high."
             )
         run.tell(Progress(done, recipe.steps, loss))
-
-    def _reminder(self, label: Label) -> Callable[[], Float[Tensor, ""]] | None:
-        """What learning turns add to D's loss."""
-        usual = 0.2 if label.name == "zero" else 1.0
-        share = usual if self.remind is None else self.remind
-        return (lambda: share * label()) if share else None
 
     def _targets(self, frozen: GAN, split: Split, run: Run) -> Targets:
         """Which latents are to make what; says of ten of them what becomes of them."""
