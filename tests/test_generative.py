@@ -464,6 +464,11 @@ UNFIT: dict[str, tuple[Callable[[], GAN], Callable[[], Arrays], str]] = {
         usual,
         r'in \[0, 1\] alone, so they must be probabilities: say so with GAN\(…, gives="prob',
     ),
+    "discriminator with a sigmoid of little": (
+        lambda: user_pair(tells=critic(lambda x: torch.sigmoid(0.01 * x))),
+        usual,
+        r"in \[0, 1\] alone, so they must be probabilities",
+    ),
     "discriminator without one": (
         lambda: user_pair(gives="probabilities"),
         usual,
@@ -532,6 +537,7 @@ HONEST: dict[str, Callable[[], GAN]] = {
     "untrained": lambda: DCGAN(width=4, latent=4)(SHAPE, CLASSES),
     "constant images": lambda: user_pair(nn.Sequential(generator(), Scale(0))),
     "constant logits": lambda: user_pair(tells=nn.Sequential(critic(), Scale(0))),
+    "logits around a half": lambda: user_pair(tells=critic(lambda x: 0.5 + 0.2 * x)),
     "a sigmoid, said": lambda: user_pair(tells=critic(torch.sigmoid), gives="probabilities"),
     "bounded logits": lambda: user_pair(tells=critic(torch.tanh)),
     "no end, but small": lambda: user_pair(nn.Sequential(generator(end=nn.Identity()), Scale(0.5))),
