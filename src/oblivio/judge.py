@@ -113,18 +113,17 @@ def judge(data: Data, run: Run, role: Role) -> Judge:
         )
     recipes = _recipes(len(known))
     digest = _digest(known, role, recipes)
-    key = (digest, run.device)
+    key, name = (digest, run.device), f"judge-{role}.{digest}.safetensors"
+    path = None if run.beside is None else run.beside.parent / name
     if key not in _made:
-        name = f"judge-{role}.{digest}.safetensors"
-        path = None if run.beside is None else run.beside.parent / name
         found = _read(path, known, role, digest, run) if path and path.is_file() else None
-        if found is None:
-            found = _learned(known, role, recipes, digest, run)
-            if path:
-                _write(path, found)
-        _made[key] = found
+        _made[key] = found or _learned(known, role, recipes, digest, run)
         for old in list(_made)[:-MOST_MADE]:
             del _made[old]
+        if path and found is None:
+            _write(path, _made[key])
+    elif path and not path.is_file():  # it is known from another folder
+        _write(path, _made[key])
     return _made[key]
 
 
