@@ -30,6 +30,22 @@ def test_readme_python_runs(capsys):
     assert capsys.readouterr().out.count("'ua'") == 2
 
 
+def test_page_on_gans_python_runs():
+    import torch
+    from torch import nn
+
+    known = {
+        "generator": nn.Sequential(nn.Linear(100, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8))),
+        "discriminator": nn.Sequential(nn.Flatten(), nn.Linear(64, 1)),
+        "images": torch.randint(256, (200, 1, 8, 8), dtype=torch.uint8),
+        "labels": torch.arange(200) % 3,
+        "ids": [3, 5, 8],
+    }
+    for code in blocks("docs/gan.md", "python"):
+        exec(compile(code, "gan.md", "exec"), known)
+    assert known["outcome"].notes["generator_steps"] == 200
+
+
 def test_guide_python_runs():
     import torch
 
