@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oblivio.adversarial import Duel, LossName, endless, loss_towards
 from oblivio.core import Data, Split
-from oblivio.generative import Images, Labels
+from oblivio.generative import Images, Labels, check_pair
 
 LabelName = Literal["auto", "unseen", "generated", "zero", "none"]
 Logits = Float[Tensor, " n"]
@@ -89,6 +89,7 @@ def fake_label(name: LabelName, duel: Duel, split: Split) -> Label | None:
                 '"generated".'
             )
         never = run.held_out
+        check_pair(duel.gan, {"held-out": never})
     return Label(
         name,
         duel,

@@ -86,9 +86,12 @@ class Located:
     stays: Callable[[Images], Bool[Tensor, " n"]]
 
 
-def locate(gan: GAN, drawn: Made, split: Split, judge: Judge, search: Search, seed: int) -> Located:
+def locate(
+    gan: GAN, drawn: Made, split: Split, judge: Judge | None, search: Search, seed: int
+) -> Located:
     """Latents that make what is to be forgotten: whole classes where any are gone, else items."""
     if len(split.gone):
+        assert judge is not None
         return of_class(gan, drawn, split.gone, judge)
     return of_items(gan, drawn, split.forget, search, seed)
 
@@ -233,7 +236,9 @@ def nearest(
 # --- Substitute ---------------------------------------------------------------------------------
 
 
-def substitutes(gan: GAN, here: Located, rule: Rule, split: Split, judge: Judge, seed: int) -> Made:
+def substitutes(
+    gan: GAN, here: Located, rule: Rule, split: Split, judge: Judge | None, seed: int
+) -> Made:
     """What each latent is to make instead.
 
         near      G_o of the nearest latent that is kept: the latent space stays continuous
@@ -250,7 +255,7 @@ def substitutes(gan: GAN, here: Located, rule: Rule, split: Split, judge: Judge,
         here: What is to go and what may stay.
         rule: Which.
         split: Whose retained images and labels are taken.
-        judge: The method's own.
+        judge: The method's own, which the rule "real" asks.
         seed: Of what is random.
 
     Returns:
@@ -262,6 +267,7 @@ def substitutes(gan: GAN, here: Located, rule: Rule, split: Split, judge: Judge,
     if rule not in get_args(Rule):
         raise ValueError(unknown("substitute", rule, get_args(Rule)))
     if rule == "real":
+        assert judge is not None
         return _real(here, split, judge)
     if gan.classes is not None and len(split.gone):
         return _relabelled(gan, here.gone, rule, split, seed)

@@ -120,7 +120,8 @@ class Cascade:
 
     def prepare(self, model: nn.Module, data: Data, run: Run) -> None:
         """Train the judge that locates latents, before anyone asks to forget."""
-        judge(whole(data), run, "method")
+        if len(data.labels.unique()) > 1:
+            judge(whole(data), run, "method")
 
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
         """The unlearned pair: generator, its average, and discriminator.
@@ -201,7 +202,9 @@ class Cascade:
 
     def _targets(self, frozen: GAN, split: Split, run: Run) -> Targets:
         """Which latents are to make what; says of ten of them what becomes of them."""
-        own = judge(whole(split.forget, split.retain), run, "method")
+        # Items are located by their pixels: images without labels will do.
+        asked = len(split.gone) > 0 or self.substitute == "real"
+        own = judge(whole(split.forget, split.retain), run, "method") if asked else None
         drawn = pool(frozen, self.latents, derive(run.seed, "pool"))
         here = locate(frozen, drawn, split, own, self.search, derive(run.seed, "ball"))
         rule = cast(Rule, self.substitute)

@@ -86,7 +86,7 @@ class Bound:
             "distance": distance,
         }
         if _shapes(trial.unlearned) == _shapes(trial.original):
-            retrained = resumed(run.origin, first, mask).make(trial.split.retain, run)
+            retrained = resumed(origin, first, mask).make(trial.split.retain, run)
             found["unlearning_error"] = gap(trial.unlearned, retrained)
         return found
 
