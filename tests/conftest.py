@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -37,6 +38,8 @@ CHECKED = (
 )
 install_import_hook([f"oblivio.{part}" for part in CHECKED], "shapes.checked")
 pytest.register_assert_rewrite("laws")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what a shell does to background jobs
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import torch  # ruff: ignore[module-import-not-at-top-of-file]
 from hypothesis import settings  # ruff: ignore[module-import-not-at-top-of-file]
