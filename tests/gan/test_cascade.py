@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import pytest
@@ -545,6 +545,10 @@ def test_d_no_longer_tells_forgotten_items() -> None:
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         replace(QUICK, **values)
+    own = {field.name for field in fields(FakeLabelOnly)}
+    if values.keys() <= own:
+        with pytest.raises(ValueError, match=text):
+            FakeLabelOnly(**{"learn": 2, "recipe": RECIPE, **values})
 
 
 def test_a_class_that_was_never_learned_cannot_be_forgotten() -> None:

@@ -24,6 +24,10 @@ class FakeLabelOnly:
         learn: Learning turns for each unlearning one.
         closing: The share of all turns that close with learning.
         recipe: Of both players; its steps are all turns.
+
+    Raises:
+        ValueError: If a number is out of range, there is no such label, or the steps leave no turn
+            for unlearning.
     """
 
     reads: ClassVar[frozenset[Part]] = frozenset({"forget", "retain"})
@@ -33,17 +37,22 @@ class FakeLabelOnly:
     closing: float = 0.3
     recipe: Adversarial = Adversarial(steps=200)
 
+    def __post_init__(self) -> None:
+        self._cascade()  # which looks at the settings
+
     def __call__(self, model: nn.Module, split: Split, run: Run) -> nn.Module:
         """The unlearned pair.
 
         Returns:
             The pair, in eval mode.
         """
-        method = Cascade(
+        return self._cascade()(model, split, run)
+
+    def _cascade(self) -> Cascade:
+        return Cascade(
             substitute="none",
             fake_label=self.fake_label,
             learn=self.learn,
             closing=self.closing,
             recipe=self.recipe,
         )
-        return method(model, split, run)
