@@ -611,6 +611,14 @@ def convolves(model: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) for module in model.modules())
 
 
+def resting(model: nn.Module) -> nn.Module:
+    """A copy to be asked, not trained: in eval mode, a convolutional one with channels last."""
+    copied = copy.deepcopy(model).eval()
+    if convolves(copied):
+        copied.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return copied
+
+
 @torch.no_grad()
 def predict(model: nn.Module, data: Data, *, batch_size: int | None = None) -> Outputs:
     """The model's logits over all of the data: eval mode, no augmentation, in the data's order.
@@ -626,11 +634,8 @@ def predict(model: nn.Module, data: Data, *, batch_size: int | None = None) -> O
     Returns:
         Logits in float32 and labels.
     """
-    copied = copy.deepcopy(model).eval()
+    copied, wide = resting(model), convolves(model)
     device = next((p.device for p in copied.parameters()), torch.device("cpu"))
-    wide = convolves(copied)
-    if wide:
-        copied.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     rows = []
     for batch in data.batches(batch_size or (256 if device.type == "cpu" else 2048)):
         inputs = batch.inputs.to(device)

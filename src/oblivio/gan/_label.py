@@ -55,8 +55,7 @@ class Label:
         return self.duel.score(self.duel.seen(self.duel.make(z, labels), "level"), labels)
 
     def _scored(self, images: Images, labels: Labels) -> Logits:
-        known = None if self.duel.gan.classes is None else labels
-        return self.duel.score(self.duel.seen(images, "label"), known)
+        return self.duel.score(self.duel.seen(images, "label"), labels)
 
 
 def fake_label(name: LabelName, duel: Duel, split: Split) -> Label | None:

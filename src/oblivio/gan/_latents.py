@@ -9,7 +9,6 @@ The paper's abstract names the substitution; how latents are found, and the four
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -19,8 +18,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from oblivio.catalogue import unknown
-from oblivio.core import Data, Split, convolves
-from oblivio.generative import GAN, Images, Labels, Latents, generate
+from oblivio.core import Data, Split, resting
+from oblivio.generative import GAN, Images, Labels, Latents, generate, images_of
 from oblivio.judge import Judge
 
 Rule = Literal["near", "project", "random", "real"]
@@ -147,9 +146,7 @@ def of_items(gan: GAN, drawn: Made, forget: Data, search: Search, seed: int) -> 
     Returns:
         Two latents for each image, and the rest of the pool.
     """
-    batches = list(forget.batches(1024))
-    images = torch.cat([batch.inputs.cpu() for batch in batches])
-    labels = None if gan.classes is None else torch.cat([batch.labels.cpu() for batch in batches])
+    images, labels = images_of(forget), None if gan.classes is None else forget.labels
     start = nearest(images, drawn.images, labels, drawn.labels)
     z = search(gan, images, drawn.latents[start], labels)
     draw = torch.Generator().manual_seed(seed)
@@ -193,9 +190,7 @@ class Search:
         Returns:
             One per image, on the CPU.
         """
-        own = copy.deepcopy(gan).eval().requires_grad_(False)
-        if convolves(own):
-            own.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        own = resting(gan).requires_grad_(False)
         found = []
         for at in range(0, len(z), AT_ONCE):
             target = images[at : at + AT_ONCE].to(gan.device)
@@ -296,7 +291,7 @@ def _any(here: Located, seed: int) -> Int64[Tensor, " n"]:
 def _real(here: Located, split: Split, judge: Judge) -> Made:
     """The retained images that are nearest in the judge's features, of those that may be made."""
     some = split.retain.take(torch.arange(min(len(split.retain), MOST_REAL)))
-    images = torch.cat([batch.inputs.cpu() for batch in some.batches(1024)])
+    images = images_of(some)
     may = here.stays(images)
     images, labels = (images[may], some.labels[may]) if bool(may.any()) else (images, some.labels)
     wanted = None if len(split.gone) else here.gone.labels

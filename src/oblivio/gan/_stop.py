@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oblivio.adversarial import Duel
 from oblivio.core import Data, Split, derive
-from oblivio.generative import GAN, Images, generate, scores
+from oblivio.generative import GAN, Images, generate, images_of, scores
 from oblivio.judge import Judge, frechet_distance, judge, whole
 
 
@@ -102,7 +102,7 @@ class Stop:
     def _quality(self, duel: Duel, split: Split) -> Callable[[], str | None]:
         own, worse = _judge(duel, split), self.worse or 0.0
         some = split.retain.take(torch.arange(min(len(split.retain), 10 * self.samples)))
-        real = own.features(torch.cat([batch.inputs for batch in some.batches(1024)]))
+        real = own.features(images_of(some))
 
         def distance() -> float:
             images = self._made(duel)
@@ -145,6 +145,4 @@ def _judge(duel: Duel, split: Split) -> Judge:
 
 
 def _scored(gan: GAN, data: Data) -> Float[Tensor, " n"]:
-    batches = list(data.batches(1024))
-    known = None if gan.classes is None else torch.cat([batch.labels for batch in batches])
-    return scores(gan, torch.cat([batch.inputs for batch in batches]), known)
+    return scores(gan, images_of(data), data.labels)

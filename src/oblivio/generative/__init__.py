@@ -7,7 +7,7 @@ of probabilities, a dict, or a tuple, and says clearly what it cannot read.
 from oblivio.generative.check import check_copies, check_images, check_pair
 from oblivio.generative.logits import LOGIT_NAMES, read_logits
 from oblivio.generative.pair import GAN, Images, Labels, Latents, as_gan
-from oblivio.generative.sample import generate, scores
+from oblivio.generative.sample import generate, images_of, scores
 
 __all__ = [
     "GAN",
@@ -20,6 +20,7 @@ __all__ = [
     "check_images",
     "check_pair",
     "generate",
+    "images_of",
     "read_logits",
     "scores",
 ]

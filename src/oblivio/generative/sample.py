@@ -1,14 +1,15 @@
-"""What the averaged generator makes, and what the discriminator says of images."""
+"""What the averaged generator makes, what the discriminator says, and real images as tensors."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oblivio.core import convolves
+from oblivio.core import Data, resting
 from oblivio.generative.pair import GAN, Images, Labels, Latents
 
 
@@ -27,15 +28,8 @@ def generate(
     Returns:
         Images in [-1, 1], float32.
     """
-    own = copy.deepcopy(gan).eval()
-    if convolves(own):
-        own.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    size = batch_size or (256 if gan.device.type == "cpu" else 2048)
-    parts = []
-    for at in range(0, len(z), size):
-        y = None if labels is None else labels[at : at + size].to(gan.device)
-        parts.append(own(z[at : at + size].to(gan.device), y))
-    return torch.cat([part.float().contiguous().cpu() for part in parts])
+    own = cast(GAN, resting(gan))
+    return _some_at_a_time(own, z, labels, batch_size, own.device)
 
 
 @torch.no_grad()
@@ -47,12 +41,26 @@ def scores(
     Returns:
         One per image, float32.
     """
-    own = copy.deepcopy(gan).eval()
-    if convolves(own):
-        own.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    size = batch_size or (256 if gan.device.type == "cpu" else 2048)
+    own = cast(GAN, resting(gan))
+    return _some_at_a_time(own.score, images, labels, batch_size, own.device)
+
+
+def _some_at_a_time(
+    ask: Callable[[Tensor, Labels | None], Tensor],
+    given: Tensor,
+    labels: Labels | None,
+    batch_size: int | None,
+    device: torch.device,
+) -> Tensor:
+    """What a player answers, batch by batch; float32, on the CPU."""
+    size = batch_size or (256 if device.type == "cpu" else 2048)
     found = []
-    for at in range(0, len(images), size):
-        y = None if labels is None else labels[at : at + size].to(gan.device)
-        found.append(own.score(images[at : at + size].to(gan.device), y).float().cpu())
+    for at in range(0, len(given), size):
+        y = None if labels is None else labels[at : at + size].to(device)
+        found.append(ask(given[at : at + size].to(device), y).float().contiguous().cpu())
     return torch.cat(found)
+
+
+def images_of(data: Data) -> Images:
+    """All images, in the data's order, as a network sees them; float32, on the CPU."""
+    return torch.cat([batch.inputs.float().cpu() for batch in data.batches(1024)])

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from oblivio.core import Data, Run, Trial, derive
+from oblivio.core import Run, Trial, derive
 from oblivio.generative import GAN, Images, Labels, as_gan, generate
 from oblivio.judge import Judge, judge, whole
 
@@ -70,11 +70,6 @@ def reporter(trial: Trial, run: Run) -> Judge:
     """The judge that reports: it knows D_f and D_r, so all requests on the same data share it."""
     parts = trial.split.forget, trial.split.retain
     return _once(trial, ("judge", run.device), lambda: judge(whole(*parts), run, "report"))
-
-
-def images_of(data: Data) -> Images:
-    """All images, in the data's order, as a network sees them; on the CPU."""
-    return torch.cat([batch.inputs.float().cpu() for batch in data.batches(1024)])
 
 
 def check_counts(metric: object, **least: int) -> None:

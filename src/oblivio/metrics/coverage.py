@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oblivio.core import Run, Score, Trial
+from oblivio.generative import images_of
 from oblivio.metrics._features import some
-from oblivio.metrics._samples import Features, check_counts, images_of, reporter, samples
+from oblivio.metrics._samples import Features, check_counts, reporter, samples
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oblivio.core import Data, Run, Score, Trial
-from oblivio.generative import GAN, as_gan, scores
+from oblivio.generative import GAN, as_gan, images_of, scores
 from oblivio.metrics._features import some
-from oblivio.metrics._samples import check_counts, images_of
+from oblivio.metrics._samples import check_counts
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from oblivio.catalogue import imported
 from oblivio.core import Run, Score, Trial
-from oblivio.generative import Images
+from oblivio.generative import Images, images_of
 from oblivio.judge import frechet_distance
 from oblivio.metrics._features import some
-from oblivio.metrics._samples import Features, check_counts, images_of, reporter, samples
+from oblivio.metrics._samples import Features, check_counts, reporter, samples
 
 
 @dataclass(frozen=True)

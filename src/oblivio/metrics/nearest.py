@@ -12,9 +12,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from oblivio.core import Run, Score, Trial
-from oblivio.generative import Images
+from oblivio.generative import Images, images_of
 from oblivio.metrics._features import some
-from oblivio.metrics._samples import check_counts, images_of, samples
+from oblivio.metrics._samples import check_counts, samples
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from oblivio.adversarial import as_gan
 from oblivio.core import Run, Score, Trial
-from oblivio.generative import GAN, Images, Labels, Latents, generate
-from oblivio.metrics._samples import check_counts, images_of, reporter
+from oblivio.generative import GAN, Images, Labels, Latents, generate, images_of
+from oblivio.metrics._samples import check_counts, reporter
 
 _MOST = 58_000  # bytes of an uncompressed picture
 
