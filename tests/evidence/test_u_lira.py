@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles_evidence as oracles
-from oblivio.evidence._curve import share_below, true_positives
 from oblivio.evidence._likelihood import Density, log_ratios
 from oblivio.evidence.u_lira import ULira
 from oblivio.shadow import Answers, TooFew
@@ -56,21 +55,6 @@ def test_ratios_are_of_the_densities_that_scipy_fits() -> None:
     for density, (p, q) in (("gaussian", by_normal), ("kde", by_kernels)):
         found, _ = log_ratios(one, two, density)  # pyright: ignore[reportArgumentType]
         assert float(found[0, 0]) == pytest.approx(p - q, abs=1e-10)
-
-
-@given(st.integers(0, 1000), st.integers(1, 30), st.integers(1, 30), st.booleans())
-def test_curves_agree_with_all_pairs_and_all_thresholds(
-    seed: int, p: int, n: int, ties: bool
-) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    positives, negatives = (torch.randn(k, generator=draw, dtype=torch.float64) for k in (p, n))
-    if ties:
-        positives, negatives = positives.round(), negatives.round()
-    lists = positives.tolist(), negatives.tolist()
-    assert float(share_below(positives, negatives).mean()) == pytest.approx(oracles.area(*lists))
-    rates = (0.0, 1e-3, 0.05, 0.1, 0.29, 0.5, 1.0)
-    found = true_positives(positives, negatives, rates).tolist()
-    assert found == pytest.approx([oracles.true_positives(*lists, rate) for rate in rates])
 
 
 @pytest.mark.parametrize("density", ["gaussian", "kde"])

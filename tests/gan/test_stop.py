@@ -9,19 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import laws
 from gan_worlds import GanCase, gan_case
 from oblivio.adversarial import Adversarial, Duel
 from oblivio.core import Note, Run, derive
 from oblivio.gan import _stop
-from oblivio.gan._stop import Stop, area
+from oblivio.gan._stop import Stop
 from oblivio.generative import generate, scores
 from oblivio.judge import frechet_distance, judge, whole
-
-Numbers = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
+from oblivio.roc import Area, auc
 
 
 class Watched:
@@ -50,17 +47,6 @@ class Watched:
         return 100 * sum(label == 2 for label in self.judge.classes_of(self.images).tolist()) / 200
 
 
-# --- Area under the curve -----------------------------------------------------------------------
-
-
-@settings(max_examples=20)
-@given(Numbers, Numbers)
-def test_the_area_is_how_often_a_positive_scores_higher(ups: list[int], downs: list[int]) -> None:
-    won = sum((up > down) + (up == down) / 2 for up in ups for down in downs)
-    found = area(torch.tensor(ups).float(), torch.tensor(downs).float())
-    assert found == pytest.approx(100 * won / len(ups) / len(downs))
-
-
 # --- What is looked at --------------------------------------------------------------------------
 
 
@@ -85,19 +71,20 @@ def test_items_are_forgotten_once_d_cannot_tell_them(conditional: bool) -> None:
         scores(first.duel.gan, data.inputs, data.labels if conditional else None)  # pyright: ignore
         for data in (forget, held)
     ]
-    auc = area(*scored)
-    assert auc != 50
-    for most, stops in ((abs(auc - 50) + 0.01, True), (abs(auc - 50) - 0.01, False)):
+    area = 100 * auc(*scored).value
+    assert area != 50
+    for most, stops in ((abs(area - 50) + 0.01, True), (abs(area - 50) - 0.01, False)):
         here = Watched(Stop(auc=most, every=1), class_wise=False, conditional=conditional)
         assert here.enough(1) == stops
-        said = [Note("stopped", f"after round 1: the AUC is {auc:.1f}")]
+        said = [Note("stopped", f"after round 1: the AUC is {area:.1f}")]
         assert here.noted == (said if stops else [])
 
 
 def test_an_auc_below_50_is_a_tell_tale_too(monkeypatch: pytest.MonkeyPatch) -> None:
     here = Watched(Stop(auc=3, every=1), class_wise=False)
-    for auc, stops in ((46.9, False), (47.1, True), (52.9, True), (53.1, False)):
-        monkeypatch.setattr(_stop, "area", lambda *_, auc=auc: auc)
+    for area, stops in ((46.9, False), (47.1, True), (52.9, True), (53.1, False)):
+        found = Area(area / 100, None)
+        monkeypatch.setattr(_stop, "auc", lambda *_, found=found: found)
         assert here.enough(1) == stops
 
 

@@ -18,7 +18,6 @@ from torch import nn
 import gan_worlds
 import laws
 import oracles_gan
-import worlds
 from gan_worlds import GanCase, gan_case, gan_retrained
 from oblivio.catalogue import build, find, names, settings_of
 from oblivio.core import Run, Split, Trial
@@ -28,7 +27,7 @@ from oblivio.judge import Judge, frechet_distance
 from oblivio.metrics import _samples
 from oblivio.metrics.class_share import ClassShare
 from oblivio.metrics.coverage import Coverage, covered
-from oblivio.metrics.d_score import DScore, auc
+from oblivio.metrics.d_score import DScore
 from oblivio.metrics.downstream import Downstream
 from oblivio.metrics.frechet import Frechet
 from oblivio.metrics.nearest import Nearest, distances
@@ -454,29 +453,6 @@ def test_coverage_needs_neighbours() -> None:
 
 
 # --- The discriminator's scores -----------------------------------------------------------------
-
-LOGITS = st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=12)
-
-
-@given(LOGITS, LOGITS)
-def test_auc_agrees_with_counting_pairs(f: list[float], h: list[float]) -> None:
-    assert tuple(auc(torch.tensor(f), torch.tensor(h))) == pytest.approx(
-        oracles_gan.auc_by_pairs(f, h)
-    )
-
-
-def test_auc_of_two_gaussians_is_known() -> None:
-    world, z = worlds.TwoGaussians(0.8), []
-    for seed in range(20):
-        value, error = auc(*world.draw(300, seed))
-        assert error is not None
-        z.append((value - world.auc) / error)
-    assert max(map(abs, z)) < 3.5
-    assert 0.5 < torch.tensor(z).std() < 1.6  # the standard error is neither too small nor large
-
-
-def test_auc_of_a_single_image_has_no_error() -> None:
-    assert auc(torch.tensor([1.0]), torch.tensor([0.0, 2.0])) == (0.5, None)
 
 
 class _Known(nn.Module):

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from oblivio.evidence._curve import share_below, tails, true_positives
 from oblivio.evidence._sample import bounded
+from oblivio.roc import share_below, tails, true_positives
 from oblivio.shadow import RATES
 
 Density = Literal["gaussian", "kde"]

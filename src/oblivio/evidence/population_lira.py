@@ -11,9 +11,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from oblivio.core import Score
-from oblivio.evidence._curve import share_below, true_positives
 from oblivio.evidence._likelihood import FLOOR
 from oblivio.evidence._sample import bounded, enough
+from oblivio.roc import share_below, true_positives
 from oblivio.shadow import RATES, Design, Shadows
 
 Margins = Float64[Tensor, "models points"]

@@ -11,8 +11,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from oblivio.core import Score
-from oblivio.evidence._curve import share_below, tails, true_positives
 from oblivio.evidence._sample import bounded, enough
+from oblivio.roc import share_below, tails, true_positives
 from oblivio.shadow import RATES, Design, Part, Shadows
 
 Ratios = Float64[Tensor, "models points"]

@@ -14,6 +14,7 @@ from oblivio.adversarial import Duel
 from oblivio.core import Data, Split, derive
 from oblivio.generative import GAN, Images, generate, images_of, scores
 from oblivio.judge import Judge, frechet_distance, judge, whole
+from oblivio.roc import auc
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,17 @@ class Stop:
         return enough
 
     def _share(self, duel: Duel, split: Split) -> Callable[[], str | None]:
-        own, most = _judge(duel, split), self.share
+        own, most = _judge(duel, split), self.share or 0.0
 
         def look() -> str | None:
             shown = own.classes_of(self._made(duel))
             share = 100 * float(torch.isin(shown, split.gone).double().mean())
-            return f"{share:.1f} % are called so" if most is not None and share <= most else None
+            return f"{share:.1f} % are called so" if share <= most else None
 
         return look
 
     def _auc(self, duel: Duel, split: Split) -> Callable[[], str | None]:
-        held, most = duel.run.held_out, self.auc
+        held, most = duel.run.held_out, self.auc or 0.0
         if held is None:
             raise ValueError(
                 "stop.auc compares with images that the GAN was never trained on: give the run "
@@ -94,8 +95,8 @@ class Stop:
             )
 
         def look() -> str | None:
-            auc = area(*(_scored(duel.gan, data) for data in (split.forget, held)))
-            return f"the AUC is {auc:.1f}" if most is not None and abs(auc - 50) <= most else None
+            found = 100 * auc(_scored(duel.gan, split.forget), _scored(duel.gan, held)).value
+            return f"the AUC is {found:.1f}" if abs(found - 50) <= most else None
 
         return look
 
@@ -122,22 +123,6 @@ class Stop:
         seed = derive(duel.run.seed, "stop")
         z, labels = (draw(self.samples, seed) for draw in (duel.gan.latents, duel.gan.labels))
         return generate(duel.gan, z, labels)  # pyright: ignore[reportArgumentType]
-
-
-def area(positive: Float[Tensor, " n"], negative: Float[Tensor, " m"]) -> float:
-    """The area under the ROC curve, in percent: how often a positive scores higher; ties half.
-
-    Returns:
-        From 0 to 100.
-
-    Example:
-        >>> area(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0]))
-        87.5
-    """
-    from sklearn.metrics import roc_auc_score
-
-    truth = torch.cat([torch.ones(len(positive)), torch.zeros(len(negative))])
-    return 100 * float(roc_auc_score(truth, torch.cat([positive, negative])))
 
 
 def _judge(duel: Duel, split: Split) -> Judge:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from oblivio.core import Data, Run, Score, Trial
 from oblivio.generative import GAN, as_gan, images_of, scores
 from oblivio.metrics._features import some
 from oblivio.metrics._samples import check_counts
+from oblivio.roc import auc
 
 
 @dataclass(frozen=True)
@@ -86,38 +87,3 @@ class DScore:
         if not bool(found.isfinite().all()):
             raise ValueError("D's logits hold NaN or infinity: the discriminator is ruined.")
         return found
-
-
-class Auc(NamedTuple):
-    """An area under the ROC curve, from 0 to 1, and its standard error, if there is one."""
-
-    value: float
-    error: float | None
-
-
-def auc(f: Float[Tensor, " n"], h: Float[Tensor, " m"]) -> Auc:
-    """How often a number of f is above one of h, equals counting half.
-
-        V_i = mean_j ψ(f_i, h_j),  W_j = mean_i ψ(f_i, h_j),  ψ(a, b) = [a > b] + ½ [a = b]
-        AUC = mean V = mean W,  error² = var(V)/n + var(W)/m
-
-    Returns:
-        Both numbers; no error of a single example.
-
-    Example:
-        >>> value, error = auc(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))
-        >>> value, round(error, 4)
-        (0.625, 0.3953)
-    """
-    v, w = _share_below(f, h), 1 - _share_below(h, f)
-    error = None
-    if min(len(f), len(h)) > 1:
-        error = float((v.var() / len(f) + w.var() / len(h)).sqrt())
-    return Auc(float(v.mean()), error)
-
-
-def _share_below(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
-    """Of each a, the share of b that is below it, equals counting half."""
-    ordered = b.sort().values
-    below, not_above = (torch.searchsorted(ordered, a, right=right) for right in (False, True))
-    return (below + not_above).double() / (2 * len(b))

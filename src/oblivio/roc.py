@@ -6,16 +6,17 @@ All functions take one attack or many: the last dimension counts scores, those b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 ROUNDING = 1e-9
 
 
 def share_below(
-    scores: Float64[Tensor, "*attacks p"], negatives: Float64[Tensor, "*attacks n"]
+    scores: Float[Tensor, "*attacks p"], negatives: Float[Tensor, "*attacks n"]
 ) -> Float64[Tensor, "*attacks p"]:
     """The share of negatives below each score; of those that equal it, half.
 
@@ -31,6 +32,36 @@ def share_below(
     scores = scores.contiguous()
     below = torch.searchsorted(order, scores) + torch.searchsorted(order, scores, right=True)
     return below.double() / (2 * negatives.shape[-1])
+
+
+class Area(NamedTuple):
+    """An area under the ROC curve, from 0 to 1, and its standard error, if there is one."""
+
+    value: float
+    error: float | None
+
+
+def auc(positives: Float[Tensor, " p"], negatives: Float[Tensor, " n"]) -> Area:
+    """How often a positive is above a negative, equals counting half.
+
+        V_i = mean_j ψ(p_i, n_j),  W_j = mean_i ψ(p_i, n_j),  ψ(a, b) = [a > b] + ½ [a = b]
+        AUC = mean V = mean W,  error² = var(V)/p + var(W)/n
+
+    Returns:
+        Both numbers; no error of a single score.
+
+    Example:
+        >>> value, error = auc(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))
+        >>> value, round(error, 4)
+        (0.625, 0.3953)
+
+    Source: DeLong, DeLong & Clarke-Pearson 1988 for the error.
+    """
+    v, w = share_below(positives, negatives), 1 - share_below(negatives, positives)
+    error = None
+    if min(len(v), len(w)) > 1:
+        error = float((v.var() / len(v) + w.var() / len(w)).sqrt())
+    return Area(float(v.mean()), error)
 
 
 def true_positives(

@@ -1,0 +1,51 @@
+"""The ROC curve and its area agree with counting all pairs, and with a world that is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import oracles_evidence as oracles
+import oracles_gan
+from oblivio.roc import auc, share_below, true_positives
+from worlds import TwoGaussians
+
+SCORES = st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=12)
+
+
+@given(SCORES, SCORES)
+def test_auc_agrees_with_counting_pairs(f: list[float], h: list[float]) -> None:
+    assert tuple(auc(torch.tensor(f), torch.tensor(h))) == pytest.approx(
+        oracles_gan.auc_by_pairs(f, h)
+    )
+
+
+def test_auc_of_two_gaussians_is_known() -> None:
+    world, z = TwoGaussians(0.8), []
+    for seed in range(20):
+        value, error = auc(*world.draw(300, seed))
+        assert error is not None
+        z.append((value - world.auc) / error)
+    assert max(map(abs, z)) < 3.5
+    assert 0.5 < torch.tensor(z).std() < 1.6  # the standard error is neither too small nor large
+
+
+def test_auc_of_a_single_score_has_no_error() -> None:
+    assert auc(torch.tensor([1.0]), torch.tensor([0.0, 2.0])) == (0.5, None)
+
+
+@given(st.integers(0, 1000), st.integers(1, 30), st.integers(1, 30), st.booleans())
+def test_curves_agree_with_all_pairs_and_all_thresholds(
+    seed: int, p: int, n: int, ties: bool
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    positives, negatives = (torch.randn(k, generator=draw, dtype=torch.float64) for k in (p, n))
+    if ties:
+        positives, negatives = positives.round(), negatives.round()
+    lists = positives.tolist(), negatives.tolist()
+    assert float(share_below(positives, negatives).mean()) == pytest.approx(oracles.area(*lists))
+    rates = (0.0, 1e-3, 0.05, 0.1, 0.29, 0.5, 1.0)
+    found = true_positives(positives, negatives, rates).tolist()
+    assert found == pytest.approx([oracles.true_positives(*lists, rate) for rate in rates])
