@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from oblivio.adversarial import Adversarial
 from oblivio.core import Data, Origin, Run, Split, Trial
 from oblivio.data.arrays import Arrays
+from oblivio.gan._latents import Located, Search, locate, pool
 from oblivio.generative import GAN
 from oblivio.judge import Judge
 from oblivio.models.dcgan import DCGAN
@@ -170,6 +171,24 @@ class Plane:
         images = self.image(z, labels if self.conditional else None).float()
         images = images + off * torch.randn(images.shape, generator=draw)
         return Arrays(images, labels, torch.arange(n) * 2 + 1)
+
+
+WORLDS = [Plane(), Plane(conditional=True)]
+WORLD_NAMES = ["unconditional", "conditional"]
+
+
+def class_split(world: Plane) -> Split:
+    train = world.data(60, seed=5, off=0.02)
+    return Split.of(train, train.ids[train.labels == 2])
+
+
+def item_split(world: Plane, n: int = 7, off: float = 0.02) -> Split:
+    train = world.data(60, seed=5, off=off)
+    return Split.of(train, train.ids[:n])
+
+
+def found(world: Plane, split: Split, n: int = 200, search: Search = Search(steps=40)) -> Located:
+    return locate(world.gan, pool(world.gan, n, 3), split, world.judge, search, 11)
 
 
 class _Plane(nn.Module):

@@ -114,3 +114,9 @@ def pixels(images: Tensor) -> Tensor:
 
 brightness = nn.Sequential(nn.AvgPool2d(4), nn.Flatten())
 """Features of 8 × 8 images: how bright their quarters are."""
+
+
+def apart(one: Tensor, two: Tensor) -> float:
+    """Root mean square of the difference, number by number in float64."""
+    pairs = list(zip(one.flatten().tolist(), two.flatten().tolist(), strict=True))
+    return math.sqrt(sum((a - b) ** 2 for a, b in pairs) / len(pairs))

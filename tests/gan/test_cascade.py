@@ -23,7 +23,7 @@ from oblivio.gan import _label, _latents, cascade
 from oblivio.gan._label import fake_label
 from oblivio.gan._latents import Made, made
 from oblivio.gan._stop import Stop
-from oblivio.gan.cascade import Cascade, Targets, few, plan, told
+from oblivio.gan.cascade import Cascade, Targets, few, plan
 from oblivio.gan.fake_label_only import FakeLabelOnly
 from oblivio.gan.fine_tune import FineTune
 from oblivio.generative import GAN, generate, scores
@@ -459,16 +459,6 @@ def test_ten_latents_are_told(conditional: bool, substitute: Any) -> None:
         images = generate(here.original, torch.tensor(moved["latents"]))
         own = judge(whole(here.split.forget, here.split.retain), here.run, "method")
         assert (own.classes_of(images) == 2).double().mean() > 0.8
-
-
-def test_fewer_are_told_where_fewer_are_moved() -> None:
-    found = made(Plane().gan, torch.tensor([[0.123456, 1.0]]))
-    assert told(found, Made(found.images)) == {
-        "latents": [[0.1235, 1.0]],
-        "labels": None,
-        "substitute_latents": None,
-        "substitute_labels": None,
-    }
 
 
 # --- What comes of it ---------------------------------------------------------------------------

@@ -1,31 +1,25 @@
-"""Which latents make what is to be forgotten, and what they are to make instead.
+"""Which latents make what is to be forgotten, and which are left alone.
 
 z_f   latents to re-assign: G_o(z_f) shows what is to be forgotten
 z_r   latents to leave alone
-s     the substitute of z_f: an image that is retained, chosen once from the frozen G_o or from D_r
 
-The paper's abstract names the substitution; how latents are found, and the four rules, are ours.
+How they are found is ours; the paper's abstract does not say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from oblivio.catalogue import unknown
 from oblivio.core import Data, Split, resting
 from oblivio.generative import GAN, Images, Labels, Latents, generate, images_of
 from oblivio.judge import Judge
 
-Rule = Literal["near", "project", "random", "real"]
 AT_ONCE = 512  # rows of a matrix of distances, and latents in a search
-MOST_REAL = 10_000  # retained images among which a substitute is looked for
-PACES = tuple(0.5 * step for step in range(1, 17))  # a of `project`, in standard deviations of z
 
 
 @dataclass(frozen=True)
@@ -226,111 +220,3 @@ def nearest(
             distance = distance.masked_fill(foreign, torch.inf)
         found.append(distance.argmin(1))
     return torch.cat(found)
-
-
-# --- Substitute ---------------------------------------------------------------------------------
-
-
-def substitutes(
-    gan: GAN, here: Located, rule: Rule, split: Split, judge: Judge | None, seed: int
-) -> Made:
-    """What each latent is to make instead.
-
-        near      G_o of the nearest latent that is kept: the latent space stays continuous
-        project   G_o(z_f − a·u), u along mean(z_f) − mean(z_r), with the least a that leaves what
-                  is to be forgotten (Moon, Cho and Kim 2024)
-        random    G_o of any latent that is kept
-        real      the image of D_r whose features are nearest to G_o(z_f)'s
-
-    A conditional pair that forgets a class keeps z and takes another label: the one whose image is
-    nearest (near), or any (random). One that forgets items stays with their labels.
-
-    Args:
-        gan: The frozen pair.
-        here: What is to go and what may stay.
-        rule: Which.
-        split: Whose retained images and labels are taken.
-        judge: The method's own, which the rule "real" asks.
-        seed: Of what is random.
-
-    Returns:
-        As many as are to go.
-
-    Raises:
-        ValueError: If there is no such rule, or it does not suit a conditional pair.
-    """
-    if rule not in get_args(Rule):
-        raise ValueError(unknown("substitute", rule, get_args(Rule)))
-    if rule == "real":
-        assert judge is not None
-        return _real(here, split, judge)
-    if gan.classes is not None and len(split.gone):
-        return _relabelled(gan, here.gone, rule, split, seed)
-    if rule == "project":
-        return _projected(gan, here)
-    return here.kept.take(_near(here) if rule == "near" else _any(here, seed))
-
-
-def _near(here: Located) -> Int64[Tensor, " n"]:
-    """Positions of the nearest latents that are kept."""
-    gone, kept = here.gone, here.kept
-    return nearest(gone.latents, kept.latents, gone.labels, kept.labels)
-
-
-def _any(here: Located, seed: int) -> Int64[Tensor, " n"]:
-    """Positions of any latents that are kept."""
-    gone, kept, draw = here.gone, here.kept, torch.Generator().manual_seed(seed)
-    place = torch.randint(len(kept), (len(gone),), generator=draw)
-    if gone.labels is not None and kept.labels is not None:
-        for label in gone.labels.unique():
-            rows, own = gone.labels == label, torch.where(kept.labels == label)[0]
-            place[rows] = own[place[rows] % len(own)] if len(own) else place[rows]
-    return place
-
-
-def _real(here: Located, split: Split, judge: Judge) -> Made:
-    """The retained images that are nearest in the judge's features, of those that may be made."""
-    some = split.retain.take(torch.arange(min(len(split.retain), MOST_REAL)))
-    images = images_of(some)
-    may = here.stays(images)
-    images, labels = (images[may], some.labels[may]) if bool(may.any()) else (images, some.labels)
-    wanted = None if len(split.gone) else here.gone.labels
-    place = nearest(judge.features(here.gone.images), judge.features(images), wanted, labels)
-    return Made(images[place])
-
-
-def _relabelled(gan: GAN, gone: Made, rule: Rule, split: Split, seed: int) -> Made:
-    """The same latents with a label that is retained."""
-    if rule == "project":
-        raise ValueError(
-            'substitute = "project" moves latents away from a class, but a conditional GAN is told '
-            'the class: take "near", "random" or "real".'
-        )
-    known = split.retain.labels.unique()
-    if rule == "random":
-        draw = torch.Generator().manual_seed(seed)
-        return made(
-            gan, gone.latents, known[torch.randint(len(known), (len(gone),), generator=draw)]
-        )
-    tries = [made(gan, gone.latents, label.expand(len(gone))) for label in known]
-    away = [(one.images - gone.images).square().flatten(1).mean(1) for one in tries]
-    best = torch.stack(away).argmin(0)
-    return made(gan, gone.latents, known[best])
-
-
-def _projected(gan: GAN, here: Located) -> Made:
-    """Moved off along the mean difference until the image may be made; else the nearest kept."""
-    gone = here.gone
-    along = gone.latents.mean(0) - here.kept.latents.mean(0)
-    u = along / along.norm()
-    result = here.kept.take(_near(here))
-    z, images, labels = result.latents.clone(), result.images.clone(), result.labels
-    still = torch.ones(len(gone), dtype=torch.bool)
-    for a in PACES:
-        there = made(gan, gone.latents - a * u, gone.labels)
-        out = still & here.stays(there.images)
-        z[out], images[out] = there.latents[out], there.images[out]
-        if labels is not None and gone.labels is not None:
-            labels[out] = gone.labels[out]
-        still &= ~out
-    return Made(images, z, labels)

@@ -17,8 +17,9 @@ from oblivio.catalogue import unknown
 from oblivio.core import Data, Part, Progress, Run, Split, derive
 from oblivio.data.source import stratified
 from oblivio.gan._label import Label, LabelName, fake_label
-from oblivio.gan._latents import Made, Rule, Search, locate, pool, substitutes
+from oblivio.gan._latents import Made, Search, locate, pool
 from oblivio.gan._stop import Stop
+from oblivio.gan._substitute import Rule, substitutes, told
 from oblivio.generative import GAN, Images, Labels
 from oblivio.judge import judge, whole
 
@@ -303,20 +304,3 @@ def plan(steps: int, learn: int, closing: float, cascaded: bool) -> tuple[list[l
     if not cascaded:
         return [unlearn * count, learning * count], rest
     return [learning + unlearn for _ in range(count)], rest
-
-
-def told(gone: Made, instead: Made, most: int = 10) -> dict[str, object]:
-    """Some of the latents that are re-assigned, for pictures."""
-
-    def rounded(z: Tensor | None) -> list[list[float]] | None:
-        return None if z is None else [[round(v, 4) for v in row] for row in z[:most].tolist()]
-
-    def listed(labels: Tensor | None) -> list[int] | None:
-        return None if labels is None else labels[:most].tolist()
-
-    return {
-        "latents": rounded(gone.z),
-        "labels": listed(gone.labels),
-        "substitute_latents": rounded(instead.z),
-        "substitute_labels": listed(instead.labels),
-    }
