@@ -41,6 +41,15 @@ STEPS, LONGER, MOST_EPOCHS = 800, 4000, 50
 """A judge knows digits and MNIST after 800 steps; one that does not know its data then (`GOOD`) is
 trained anew for longer, as for CIFAR-10. Small data are never seen more than 50 times."""
 GOOD = 95.0
+TRAINING = Recipe(
+    lr=3e-3,
+    batch_size=64,
+    optimizer="adam",
+    weight_decay=0.0,
+    schedule="one_cycle",
+    augment=False,
+)
+"""How a small classifier learns images in [-1, 1], in as many epochs as are asked for."""
 HELD_OUT = 10  # one in so many examples is kept out of a judge's training
 KEY, FORMAT = "oblivio.judge", 1
 
@@ -157,17 +166,9 @@ def whole(*parts: Data) -> Arrays:
 
 def _recipes(examples: int) -> list[Recipe]:
     """About so many steps of Adam, whatever the number of examples: first few, then more."""
-    plan = Recipe(
-        lr=3e-3,
-        batch_size=64,
-        optimizer="adam",
-        weight_decay=0.0,
-        schedule="one_cycle",
-        augment=False,
-    )
-    steps = len(batch_starts(examples - examples // HELD_OUT, plan.batch_size))
+    steps = len(batch_starts(examples - examples // HELD_OUT, TRAINING.batch_size))
     epochs = {min(max(1, round(total / steps)), MOST_EPOCHS) for total in (STEPS, LONGER)}
-    return [replace(plan, epochs=n) for n in sorted(epochs)]
+    return [replace(TRAINING, epochs=n) for n in sorted(epochs)]
 
 
 def _learned(known: Arrays, role: Role, recipes: Sequence[Recipe], digest: str, run: Run) -> Judge:

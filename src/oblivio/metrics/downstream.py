@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 
 from oblivio.core import Run, Score, Trial, predict, seeded
 from oblivio.data.arrays import Arrays
+from oblivio.judge import TRAINING
 from oblivio.metrics._samples import check_counts, reporter, samples
 from oblivio.models.cnn import CNN
 from oblivio.train import Recipe, fit
@@ -39,15 +40,7 @@ class Downstream:
     """
 
     samples: int = 2000
-    recipe: Recipe = Recipe(
-        epochs=8,
-        lr=3e-3,
-        batch_size=64,
-        optimizer="adam",
-        weight_decay=0.0,
-        schedule="one_cycle",
-        augment=False,
-    )
+    recipe: Recipe = replace(TRAINING, epochs=8)
 
     of: ClassVar[str] = "gan"
     scores: ClassVar[Mapping[str, Score]] = {
