@@ -197,7 +197,7 @@ def forgetful(
         outcome = unlearn(method, model, split, knowing)
         seconds += outcome.seconds
         said.append(ask([outcome.model], dealt))
-    return joined(said), seconds
+    return Answers.joined(said), seconds
 
 
 def play(
@@ -260,15 +260,12 @@ def ask(models: Sequence[nn.Module], dealt: Deal) -> Answers:
     if len(models) > 1:
         each = [answers_many(models, data) for data in parts]
     else:
-        each = [joined([answers(predict(model, data)) for model in models]) for data in parts]
+        each = [
+            Answers.joined([answers(predict(model, data)) for model in models]) for data in parts
+        ]
     return Answers(
         torch.cat([one.margins for one in each], 1), torch.cat([one.right for one in each], 1)
     )
-
-
-def joined(rows: Sequence[Answers]) -> Answers:
-    """Answers of several groups of models, one below another."""
-    return Answers(torch.cat([a.margins for a in rows]), torch.cat([a.right for a in rows]))
 
 
 def _seeded(origin: Origin, dealt: Deal, name: str) -> list[Origin]:

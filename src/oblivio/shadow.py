@@ -25,7 +25,7 @@ without models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -60,6 +60,11 @@ class Answers(NamedTuple):
     def at(self, points: Int64[Tensor, " p"]) -> Answers:
         """Those on these points."""
         return Answers(self.margins[:, points], self.right[:, points])
+
+    @classmethod
+    def joined(cls, groups: Sequence[Answers]) -> Answers:
+        """Those of several groups of models, one below another."""
+        return cls(*(torch.cat(parts) for parts in zip(*groups, strict=True)))
 
 
 def answers(outputs: Outputs) -> Answers:

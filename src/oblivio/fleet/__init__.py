@@ -109,8 +109,8 @@ def predict_many(models: Sequence[nn.Module], data: Data) -> Float[Tensor, "mode
 def answers_many(models: Sequence[nn.Module], data: Data) -> Answers:
     """The answers of many models on the same data, one row for each model."""
     labels = data.labels.cpu()
-    rows = [answers(Outputs(logits, labels)) for logits in predict_many(models, data)]
-    return Answers(torch.cat([row.margins for row in rows]), torch.cat([row.right for row in rows]))
+    every = predict_many(models, data)
+    return Answers.joined([answers(Outputs(logits, labels)) for logits in every])
 
 
 def _same_length(**given: Sequence[object]) -> None:

@@ -37,11 +37,12 @@ class Cascade:
         G: min  w [ E‖G(z_f) − s(z_f)‖² + κ E‖G(z_r) − G_o(z_r)‖² ]   the substitution
                 + λ E ℓ_G(D(G(z_f)))
 
-    with means over pixels, and with the running statistics of BatchNorm, as when G is sampled and D
-    is asked. A learning turn is an ordinary step of both players on the retained images, with
-    ρ ℓ_fake(D(F)) added to D's loss. The last turns are learning alone: ending on unlearning leaves
-    D and G out of balance. Where the fake label is a level, D learns it once G is done, in steps of
-    its own that settle it; before that, it would only lead G astray.
+    with means over pixels. BatchNorm has its running statistics, as when G is sampled and D is
+    asked, but for D in the adversarial term, which is that of any generator's step. A learning turn
+    is an ordinary step of both players on the retained images, with ρ ℓ_fake(D(F)) added to D's
+    loss. The last turns are learning alone: ending on unlearning leaves D and G out of balance.
+    Where the fake label is a level, D learns it once G is done, in steps of its own that settle it;
+    before that, it would only lead G astray.
 
     Args:
         substitute: What a forgotten latent is to make: what the nearest latent that is kept makes

@@ -13,6 +13,7 @@ from torch import Tensor
 from oblivio.core import Data, Split
 from oblivio.data.attack import Attack
 from oblivio.data.triggers import trigger_of, written_out
+from oblivio.scenarios._amount import amount, share_of
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,7 @@ class Poisoned:
     trigger: Mapping[str, Any] = field(default_factory=lambda: {"name": "patch"})
 
     def __post_init__(self) -> None:
-        if self.fraction is not None and self.count is not None:
-            raise ValueError("Give a fraction or a count, not both.")
-        if self.fraction is None and self.count is None:
-            object.__setattr__(self, "fraction", 0.1)
-        if self.fraction is not None and not 0 < self.fraction < 1:
-            raise ValueError(f"The fraction {self.fraction} must lie between 0 and 1.")
-        if self.count is not None and self.count < 1:
-            raise ValueError(f"The count {self.count} must be 1 or more.")
+        object.__setattr__(self, "fraction", share_of(self.fraction, self.count))
         object.__setattr__(self, "trigger", written_out(self.trigger))
         self.attack  # ruff: ignore[useless-expression]: says at once if the target is no class
 
@@ -88,7 +82,7 @@ class Poisoned:
                 f"No training example has the target {self.target}; there are {there}."
             )
         others = torch.where(train.labels != self.target)[0]
-        count = round(self.fraction * len(train)) if self.fraction else (self.count or 0)
+        count = amount(self.fraction, self.count, len(train))
         if not 0 < count < len(others):
             raise ValueError(
                 f"{count} images cannot be poisoned: {len(others)} of the {len(train)} are not of "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from oblivio.core import Data, Split
+from oblivio.scenarios._amount import amount, share_of
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,7 @@ class Random:
     count: int | None = None
 
     def __post_init__(self) -> None:
-        if self.fraction is not None and self.count is not None:
-            raise ValueError("Give a fraction or a count, not both.")
-        if self.fraction is None and self.count is None:
-            object.__setattr__(self, "fraction", 0.1)
-        if self.fraction is not None and not 0 < self.fraction < 1:
-            raise ValueError(f"The fraction {self.fraction} must lie between 0 and 1.")
-        if self.count is not None and self.count < 1:
-            raise ValueError(f"The count {self.count} must be 1 or more.")
+        object.__setattr__(self, "fraction", share_of(self.fraction, self.count))
 
     def __call__(self, train: Data, seed: int) -> Split:
         """Draw the forget set from this seed.
@@ -44,7 +38,7 @@ class Random:
             ValueError: If as many are to be forgotten as there are, or none.
         """
         n = len(train)
-        count = round(self.fraction * n) if self.fraction else (self.count or 0)
+        count = amount(self.fraction, self.count, n)
         if not 0 < count < n:
             raise ValueError(
                 f"{count} of {n} examples cannot be forgotten: some must be, some not."
