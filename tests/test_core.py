@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -155,6 +157,13 @@ def test_run_on() -> None:
     assert Run.on("cpu", precision="bf16-mixed").fabric._precision.precision == "bf16-mixed"
     with pytest.raises(ValueError, match="no device 'tpu'; there are auto, cpu"):
         Run.on("tpu")
+
+
+def test_a_precision_is_not_repeated_on_the_console() -> None:
+    """In a process of its own: handlers hold on to the stream that they found first."""
+    code = "from oblivio.core import Run; print(Run.on('cpu', precision='bf16-mixed').precision)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr) == ("bf16-mixed\n", "")
 
 
 def test_run_on_a_device_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import random
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -221,6 +222,18 @@ def _silence(_: Progress | Note) -> None:
     """Hear an event and do nothing."""
 
 
+@contextmanager
+def _hushed(name: str) -> Generator[None]:
+    """A logger keeps meanwhile to itself what is no warning, such as the precision it was told."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 @dataclass(frozen=True)
 class Run:
     """Where and how a computation runs: the Fabric, the seed, and who listens.
@@ -293,12 +306,13 @@ class Run:
             raise ValueError(f"There is no device {device!r}; there are auto, cpu, cuda and mps.")
         if precision == "auto":
             precision = "bf16-mixed" if device == "cuda" else "32-true"
-        fabric = Fabric(
-            accelerator=device,
-            devices=devices,
-            strategy=strategy,
-            precision=precision,  # pyright: ignore[reportArgumentType]
-        )
+        with _hushed("lightning_fabric.utilities.rank_zero"):
+            fabric = Fabric(
+                accelerator=device,
+                devices=devices,
+                strategy=strategy,
+                precision=precision,  # pyright: ignore[reportArgumentType]
+            )
         return cls(fabric, seed, **options)
 
     @property
