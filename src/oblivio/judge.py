@@ -89,6 +89,13 @@ class Judge:
         return self.called(self.features(images, batch_size=batch_size))
 
     @torch.no_grad()
+    def probabilities(self, images: Images) -> Float[Tensor, "n k"]:
+        """p(k | x): how probable each class is to it, a row per image, float32, on the CPU."""
+        last = self.model[-1]
+        features = self.features(images).to(next(last.parameters()).device)
+        return last(features).softmax(1).cpu()
+
+    @torch.no_grad()
     def called(self, features: Float[Tensor, "n d"]) -> Int64[Tensor, " n"]:
         """The classes that follow from features, on the CPU."""
         last = self.model[-1]

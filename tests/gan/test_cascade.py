@@ -130,18 +130,49 @@ def test_without_a_label_d_learns_alone_and_without_a_substitute_g_does() -> Non
     laws.assert_same_state(result.model.state_dict(), seeded.state_dict())
 
 
-def test_g_begins_where_its_average_is() -> None:
-    """What is sampled is the average, and so it is the average that is to forget."""
+def test_g_begins_where_it_is_and_the_average_follows() -> None:
+    """An average that is left behind would go on making what is gone."""
     here = gan_case()
     with torch.no_grad():
-        for weight in here.original.generator.parameters():
-            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
-    result = forgotten(QUICK, here).model
-    other = forgotten(QUICK, gan_case()).model
-    laws.assert_same_state(result.state_dict(), other.state_dict())
+        for weight in here.original.average.parameters():
+            weight.zero_()
+    here.original.average.load_state_dict(gan_case().original.average.state_dict())
+    still = replace(QUICK, recipe=replace(RECIPE, lr=1e-12))
+    result = cast(GAN, forgotten(still, here).model)
+    for now, then in zip(
+        result.generator.parameters(), here.original.generator.parameters(), strict=True
+    ):
+        torch.testing.assert_close(now, then, atol=1e-8, rtol=0)
+    for now, then in zip(
+        result.average.parameters(), here.original.generator.parameters(), strict=True
+    ):
+        torch.testing.assert_close(now, then, atol=1e-4, rtol=0)
+
+
+def test_unlearning_turns_have_an_adam_of_their_own() -> None:
+    """Learning's moments know nothing of the steep slopes of the substitution."""
+    taken: list[tuple[str, int]] = []
+    step = Duel._step
+
+    def watched(duel: Duel, adam: torch.optim.Adam, *given: Any) -> None:
+        step(duel, adam, *given)
+        if adam.param_groups[0]["params"][0] is next(duel.gan.generator.parameters()):
+            taken.append(("learn" if adam is duel.generator_adam else "unlearn", id(adam)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Duel, "_step", watched)
+        forgotten(QUICK, gan_case())
+    rounds, last = plan(12, 2, 0.3, True)
+    assert [name for name, _ in taken] == [t for own in rounds for t in own] + ["learn"] * last
+    assert len(set(taken)) == 2
 
 
 # --- An unlearning turn -------------------------------------------------------------------------
+
+
+def own(duel: Duel) -> torch.optim.Adam:
+    """An Adam for unlearning turns."""
+    return duel.adam(duel.gan.generator, duel.recipe.lr)
 
 
 @dataclass
@@ -159,16 +190,16 @@ class Turn:
         for player in ("generator", "discriminator"):
             step = getattr(self.duel, f"step_{player}")
 
-            def followed(loss: Tensor, step: Any = step, player: str = player) -> None:
+            def followed(loss: Tensor, *adam: Any, step: Any = step, player: str = player) -> None:
                 self.losses[player] = loss.detach().double()
                 (weight, *_) = getattr(self.duel.gan, player).parameters()
                 (self.slopes[player],) = torch.autograd.grad(loss, weight, retain_graph=True)
-                step(loss)
+                step(loss, *adam)
 
             setattr(self.duel, f"step_{player}", followed)
         with torch.no_grad():
             self.duel.gan.generator.matrix.mul_(1.5)  # pyright: ignore: so that G is not G_o
-        method._unlearn(self.duel, self.targets, label)
+        method._unlearn(self.duel, self.targets, label, own(self.duel))
         return self
 
 
@@ -261,7 +292,7 @@ def test_the_turns_draw_other_latents_each_time() -> None:
     first = here.losses["generator"]
     with torch.no_grad():
         here.duel.gan.generator.matrix.copy_(1.5 * here.world.matrix)  # pyright: ignore
-    QUICK._unlearn(here.duel, here.targets, None)
+    QUICK._unlearn(here.duel, here.targets, None, own(here.duel))
     assert here.losses["generator"] != first
 
 
@@ -274,7 +305,7 @@ def test_a_turn_leaves_modes_and_flags_as_they_were(network: str) -> None:
     before = laws.snapshot(duel.gan)
     buffers = {name: value.clone() for name, value in duel.gan.generator.named_buffers()}
     targets = QUICK._targets(here.original, here.split, here.run)
-    QUICK._unlearn(duel, targets, fake_label("zero", duel, here.split))
+    QUICK._unlearn(duel, targets, fake_label("zero", duel, here.split), own(duel))
     after = laws.snapshot(duel.gan)
     assert before["training"] == after["training"]
     assert before["trainable"] == after["trainable"]
@@ -294,7 +325,7 @@ def test_g_learns_the_substitution_as_it_is_sampled() -> None:
         images = generate(duel.gan, targets.gone.latents)
         away.append(float((images - targets.instead.images).square().mean()))
         for _ in range(40):
-            method._unlearn(duel, targets, None)
+            method._unlearn(duel, targets, None, own(duel))
     assert away[1] < 0.5 * away[0]
 
 

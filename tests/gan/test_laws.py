@@ -254,9 +254,9 @@ def averages(decay: float) -> Generator[list[dict[str, Tensor]]]:
     seen: list[dict[str, Tensor]] = []
     step = Duel.step_generator
 
-    def watched(duel: Duel, loss: Tensor) -> None:
+    def watched(duel: Duel, loss: Tensor, *adam: Any) -> None:
         old = seen[-1] if seen and duel.generator_steps else numbers(duel.gan.average)
-        step(duel, loss)
+        step(duel, loss, *adam)
         own = min(decay, (1 + duel.generator_steps) / (10 + duel.generator_steps))
         new = numbers(duel.gan.generator)
         seen.append({key: own * old[key] + (1 - own) * new[key] for key in old})

@@ -52,12 +52,11 @@ class Duel:
             player.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]
         self.gan, self.recipe, self.run = gan, recipe, run
         self.generator_steps = self.discriminator_steps = 0
-        self.generator_adam = self._adam(gan.generator, recipe.lr)
-        self.discriminator_adam = self._adam(
-            gan.discriminator, recipe.lr_discriminator or recipe.lr
-        )
+        self.generator_adam = self.adam(gan.generator, recipe.lr)
+        self.discriminator_adam = self.adam(gan.discriminator, recipe.lr_discriminator or recipe.lr)
 
-    def _adam(self, player: nn.Module, lr: float) -> torch.optim.Adam:
+    def adam(self, player: nn.Module, lr: float) -> torch.optim.Adam:
+        """A new Adam for all of a player's weights, whose rate follows the recipe's schedule."""
         fused = self.run.device.type in ("cpu", "cuda")
         group = {"params": list(player.parameters()), "initial_lr": lr}
         return torch.optim.Adam([group], lr, betas=self.recipe.betas, fused=fused)
@@ -145,9 +144,11 @@ class Duel:
         self._step(self.discriminator_adam, loss, done)
         self.discriminator_steps += 1
 
-    def step_generator(self, loss: Float[Tensor, ""]) -> None:
-        """Follow a loss's gradient with G, and let the average follow."""
-        self._step(self.generator_adam, loss, self.generator_steps / max(1, self.recipe.steps))
+    def step_generator(self, loss: Float[Tensor, ""], adam: torch.optim.Adam | None = None) -> None:
+        """Follow a loss's gradient with G, by an Adam of its own if given; the average follows."""
+        self._step(
+            adam or self.generator_adam, loss, self.generator_steps / max(1, self.recipe.steps)
+        )
         self.generator_steps += 1
         # Few steps are averaged over fewer, so that the first weights are soon forgotten.
         warm = (1 + self.generator_steps) / (10 + self.generator_steps)

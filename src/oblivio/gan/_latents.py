@@ -1,7 +1,7 @@
 """Which latents make what is to be forgotten, and which are left alone.
 
 z_f   latents to re-assign: G_o(z_f) shows what is to be forgotten
-z_r   latents to leave alone
+z_r   latents to hold where they are
 
 How they are found is ours; the paper's abstract does not say.
 """
@@ -70,8 +70,8 @@ class Located:
 
     Args:
         gone: Latents to re-assign.
-        kept: Latents to leave alone.
-        stays: Says of images whether they may be made: a substitute must.
+        kept: Latents to hold where they are.
+        stays: Says of images whether they may be made without a doubt: a substitute must.
     """
 
     gone: Made
@@ -90,9 +90,12 @@ def locate(
 
 
 def of_class(gan: GAN, drawn: Made, gone: Labels, judge: Judge) -> Located:
-    """Latents that make a class, and the others.
+    """Latents that make a class, and those that surely do not.
 
-    A conditional pair is told the class; what an unconditional one makes is for a judge to say.
+    A conditional pair is told the class; what an unconditional one makes is for a judge to say. An
+    image stays if it is as surely of another class as the median image of another class is, by the
+    judge's probability p(gone | x): what only just leaves the class, another judge still calls so.
+    Of an unconditional pair, latents in between are neither moved nor held.
 
     Args:
         gan: The frozen pair.
@@ -101,16 +104,13 @@ def of_class(gan: GAN, drawn: Made, gone: Labels, judge: Judge) -> Located:
         judge: The method's own.
 
     Returns:
-        Those of the class, and those to leave alone.
+        Those of the class, and those to hold where they are.
 
     Raises:
         ValueError: If the pair never makes the class, or nothing else.
     """
-
-    def stays(images: Images) -> Bool[Tensor, " n"]:
-        return ~torch.isin(judge.classes_of(images), gone)
-
-    ours = ~stays(drawn.images) if drawn.labels is None else torch.isin(drawn.labels, gone)
+    says, told = judge.probabilities(drawn.images), drawn.labels
+    ours = torch.isin(says.argmax(1) if told is None else told, gone)
     names = ", ".join(map(str, gone.tolist()))
     if not bool(ours.any()):
         raise ValueError(
@@ -122,7 +122,15 @@ def of_class(gan: GAN, drawn: Made, gone: Labels, judge: Judge) -> Located:
             f"All {len(drawn)} images that the GAN makes are of class {names}, so there is nothing "
             "to put in their place."
         )
-    return Located(drawn.take(ours), drawn.take(~ours), stays)
+
+    doubt = says[:, gone].sum(1)
+    usual = doubt[~ours].median()
+
+    def stays(images: Images) -> Bool[Tensor, " n"]:
+        return judge.probabilities(images)[:, gone].sum(1) <= usual
+
+    held = ~ours if told is not None else ~ours & (doubt <= usual)
+    return Located(drawn.take(ours), drawn.take(held), stays)
 
 
 def of_items(gan: GAN, drawn: Made, forget: Data, search: Search, seed: int) -> Located:

@@ -31,7 +31,8 @@ def substitutes(
 
         near      G_o of the nearest latent that is kept: the latent space stays continuous
         project   G_o(z_f − a·u), u along mean(z_f) − mean(z_r), with the least a that leaves what
-                  is to be forgotten (Moon, Cho and Kim 2024)
+                  is to be forgotten without a doubt (Moon, Cho and Kim 2024): one direction for
+                  all, so that G learns it from few steps and it holds for latents not drawn
         random    G_o of any latent that is kept
         real      the image of D_r whose features are nearest to G_o(z_f)'s
 
@@ -118,14 +119,17 @@ def _projected(gan: GAN, here: Located) -> Made:
     u = along / along.norm()
     result = here.kept.take(_near(here))
     z, images, labels = result.latents.clone(), result.images.clone(), result.labels
-    still = torch.ones(len(gone), dtype=torch.bool)
+    left = torch.arange(len(gone))  # which have not left yet
     for a in PACES:
-        there = made(gan, gone.latents - a * u, gone.labels)
-        out = still & here.stays(there.images)
-        z[out], images[out] = there.latents[out], there.images[out]
-        if labels is not None and gone.labels is not None:
-            labels[out] = gone.labels[out]
-        still &= ~out
+        if len(left) == 0:
+            break
+        some = gone.take(left)
+        there = made(gan, some.latents - a * u, some.labels)
+        out = here.stays(there.images)
+        z[left[out]], images[left[out]] = there.latents[out], there.images[out]
+        if labels is not None and some.labels is not None:
+            labels[left[out]] = some.labels[out]
+        left = left[~out]
     return Made(images, z, labels)
 
 

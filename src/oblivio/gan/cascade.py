@@ -23,7 +23,7 @@ from oblivio.gan._substitute import Rule, substitutes, told
 from oblivio.generative import GAN, Images, Labels
 from oblivio.judge import judge, whole
 
-Substitute = Literal["near", "project", "random", "real", "none"]
+Substitute = Literal["auto", "near", "project", "random", "real", "none"]
 Turn = Literal["unlearn", "learn"]
 
 
@@ -38,17 +38,19 @@ class Cascade:
                 + λ E ℓ_G(D(G(z_f)))
 
     with means over pixels. BatchNorm has its running statistics, as when G is sampled and D is
-    asked, but for D in the adversarial term, which is that of any generator's step. A learning turn
-    is an ordinary step of both players on the retained images, with ρ ℓ_fake(D(F)) added to D's
-    loss. The last turns are learning alone: ending on unlearning leaves D and G out of balance.
-    Where the fake label is a level, D learns it once G is done, in steps of its own that settle it;
-    before that, it would only lead G astray.
+    asked, but for D in the adversarial term, which is that of any generator's step. G takes these
+    steps by an Adam of their own: their slopes are much steeper than those of learning, whose steps
+    they would shorten. A learning turn is an ordinary step of both players on the retained images,
+    with ρ ℓ_fake(D(F)) added to D's loss. The last turns are learning alone: ending on unlearning
+    leaves D and G out of balance. Where the fake label is a level, D learns it once G is done, in
+    steps of its own that settle it; before that, it would only lead G astray.
 
     Args:
         substitute: What a forgotten latent is to make: what the nearest latent that is kept makes
             (near), what z makes once it is moved off along the mean difference (project), what any
-            kept latent makes (random), or the nearest retained image (real). "none" leaves out the
-            substitution, and G's unlearning step with it.
+            kept latent makes (random), or the nearest retained image (real). "auto" is project for
+            a class of an unconditional pair, else near; "none" leaves out the substitution, and
+            G's unlearning step with it.
         fake_label: What D is to say of forgotten images: that they are not real (zero), what it
             says of generated ones (generated), or what it says of images never seen, which
             `run.held_out` gives (unseen). "auto" is zero for a class and, for items, unseen where
@@ -78,7 +80,7 @@ class Cascade:
     cascade; what they are made of here is our reconstruction.
     """
 
-    substitute: Substitute = "near"
+    substitute: Substitute = "auto"
     fake_label: LabelName = "auto"
     learn: int = 4
     closing: float = 0.3
@@ -139,9 +141,8 @@ class Cascade:
         gan = as_gan(model)
         frozen = copy.deepcopy(gan).eval()
         targets = None if self.substitute == "none" else self._targets(frozen, split, run)
-        # What is sampled is the average, and so it is the average that is to forget.
-        gan.generator.load_state_dict(gan.average.state_dict())
         duel = Duel(gan, self.recipe, run)
+        undoing = duel.adam(gan.generator, self.recipe.lr)
         label = fake_label(self.fake_label, duel, split)
         some = split.retain if self.few is None else few(split.retain, self.few)
         retain = endless(some, min(self.recipe.batch_size, len(some)), run)
@@ -156,7 +157,7 @@ class Cascade:
                 if turn == "learn" or (targets is None and early is None):
                     value = duel.learn(retain, also)
                 else:
-                    value = self._unlearn(duel, targets, early)
+                    value = self._unlearn(duel, targets, early, undoing)
             done += len(turns)
             self._tell(run, done, value)
             if enough(number):
@@ -205,17 +206,27 @@ class Cascade:
     def _targets(self, frozen: GAN, split: Split, run: Run) -> Targets:
         """Which latents are to make what; says of ten of them what becomes of them."""
         # Items are located by their pixels: images without labels will do.
-        asked = len(split.gone) > 0 or self.substitute == "real"
+        rule = self._rule(frozen, split)
+        asked = len(split.gone) > 0 or rule == "real"
         own = judge(whole(split.forget, split.retain), run, "method") if asked else None
         drawn = pool(frozen, self.latents, derive(run.seed, "pool"))
         here = locate(frozen, drawn, split, own, self.search, derive(run.seed, "ball"))
-        rule = cast(Rule, self.substitute)
         instead = substitutes(frozen, here, rule, split, own, derive(run.seed, "substitute"))
         run.note(located=len(here.gone), moved=told(here.gone, instead))
         return Targets(here.gone, instead, here.kept)
 
+    def _rule(self, gan: GAN, split: Split) -> Rule:
+        """By which rule substitutes are chosen."""
+        if self.substitute != "auto":
+            return cast(Rule, self.substitute)
+        return "project" if len(split.gone) and gan.classes is None else "near"
+
     def _unlearn(
-        self, duel: Duel, targets: Targets | None, label: Label | None
+        self,
+        duel: Duel,
+        targets: Targets | None,
+        label: Label | None,
+        adam: torch.optim.Adam,
     ) -> Float[Tensor, ""]:
         """An unlearning turn: D learns the fake label, G the substitution.
 
@@ -244,7 +255,7 @@ class Cascade:
             with duel.discriminator_as_it_is():
                 shown = duel.score(duel.seen(fake, "substitute"), y)
             loss = loss + self.adversarial * generator_loss(shown, self.recipe.loss)
-        duel.step_generator(loss)
+        duel.step_generator(loss, adam)
         duel.gan.generator.train()
         return loss.detach()
 
