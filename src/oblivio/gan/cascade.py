@@ -25,6 +25,7 @@ from oblivio.judge import judge, whole
 
 Substitute = Literal["auto", "near", "project", "random", "real", "none"]
 Turn = Literal["unlearn", "learn"]
+HELD = 5  # kept latents in an unlearning turn's batch for each forgotten one
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ class Cascade:
         G: min  w [ E‖G(z_f) − s(z_f)‖² + κ E‖G(z_r) − G_o(z_r)‖² ]   the substitution
                 + λ E ℓ_G(D(G(z_f)))
 
-    with means over pixels. BatchNorm has its running statistics, as when G is sampled and D is
-    asked, but for D in the adversarial term, which is that of any generator's step. G takes these
-    steps by an Adam of their own: their slopes are much steeper than those of learning, whose steps
-    they would shorten. A learning turn is an ordinary step of both players on the retained images,
-    with ρ ℓ_fake(D(F)) added to D's loss. The last turns are learning alone: ending on unlearning
-    leaves D and G out of balance. Where the fake label is a level, D learns it once G is done, in
-    steps of its own that settle it; before that, it would only lead G astray.
+    with means over pixels. D is asked with BatchNorm's running statistics, as it is judged; G makes
+    half a batch of z_f in one go with five times as many z_r, whose statistics are therefore about
+    those of any batch. G takes these steps by an Adam of their own: their slopes are much steeper
+    than those of learning, whose steps they would shorten. A learning turn is an ordinary step of
+    both players on the retained images, with ρ ℓ_fake(D(F)) added to D's loss. The last turns are
+    learning alone: ending on unlearning leaves D and G out of balance. Where the fake label is a
+    level, D learns it once G is done, in steps of its own that settle it; before that, it would
+    only lead G astray.
 
     Args:
         substitute: What a forgotten latent is to make: what the nearest latent that is kept makes
@@ -64,7 +66,8 @@ class Cascade:
         remind: ρ (ours): without it what D has unlearned comes back while it learns on.
         settle: How many steps of D alone come last (ours), in which ℓ_fake(D(F)) is added to its
             ordinary loss. None is 100 where the label is a level, and none where it is zero. Where
-            there are any, the label plays no part before.
+            there are any, the label plays no part before: so it takes nothing from G's quality,
+            which counts when there are few steps.
         few: How many retained images are learned from, the same share of every class; None is all.
         latents: How many are drawn to find forgotten ones and substitutes in.
         search: How latents of single images are found.
@@ -239,24 +242,26 @@ class Cascade:
             duel.step_discriminator(loss)
         if targets is None:
             return loss.detach()
-        n, seed = self.recipe.batch_size, derive(duel.run.seed, "rows", duel.generator_steps)
-        duel.gan.generator.eval()
-        rows = torch.randint(len(targets.gone), (n,), generator=seeded_draw(seed))
-        gone = targets.gone.take(rows)
-        z, y = on(duel, gone)
+        n, seed = (
+            max(1, self.recipe.batch_size // 2),
+            derive(duel.run.seed, "rows", duel.generator_steps),
+        )
+        gone, kept = (
+            torch.randint(len(some), (count,), generator=seeded_draw(seed + place))
+            for place, (some, count) in enumerate(((targets.gone, n), (targets.kept, HELD * n)))
+        )
+        z, y = on(duel, targets.gone.take(gone), targets.kept.take(kept))
         fake = duel.make(z, y)
-        loss = away(fake, targets.instead.images[rows])
+        loss = away(fake[:n], targets.instead.images[gone])
         if self.keep:
-            rows = torch.randint(len(targets.kept), (n,), generator=seeded_draw(seed + 1))
-            kept = targets.kept.take(rows)
-            loss = loss + self.keep * away(duel.make(*on(duel, kept)), kept.images)
+            loss = loss + self.keep * away(fake[n:], targets.kept.images[kept])
         loss = self.weight * loss
         if self.adversarial:
+            label_of = None if y is None else y[:n]
             with duel.discriminator_as_it_is():
-                shown = duel.score(duel.seen(fake, "substitute"), y)
+                shown = duel.score(duel.seen(fake[:n], "substitute"), label_of)
             loss = loss + self.adversarial * generator_loss(shown, self.recipe.loss)
         duel.step_generator(loss, adam)
-        duel.gan.generator.train()
         return loss.detach()
 
 
@@ -269,10 +274,11 @@ class Targets:
     kept: Made
 
 
-def on(duel: Duel, some: Made) -> tuple[Tensor, Tensor | None]:
-    """Latents and labels on the device."""
-    device = duel.run.device
-    return some.latents.to(device), None if some.labels is None else some.labels.to(device)
+def on(duel: Duel, *parts: Made) -> tuple[Tensor, Tensor | None]:
+    """Latents and labels of all parts together, on the device."""
+    z = torch.cat([some.latents for some in parts]).to(duel.run.device)
+    labels = [some.labels for some in parts if some.labels is not None]
+    return z, torch.cat(labels).to(duel.run.device) if labels else None
 
 
 def away(made: Images, wanted: Images) -> Float[Tensor, ""]:
