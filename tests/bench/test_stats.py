@@ -43,6 +43,15 @@ def row(records: list[dict], name: str):
     return found
 
 
+def test_cells_of_two_files_in_a_folder_are_compared():
+    """The file's name is no part of a cell's key: a method of another file meets retrain's."""
+    records = by_hand(retrain=[{"ua": 3.0}] * 2, fine_tune=[{"ua": 1.0}] * 2)
+    for record in records:
+        if record["cell"]["method"]["name"] == "fine_tune":
+            record["cell"]["experiment"] = "another"
+    assert row(records, "fine_tune").gaps["ua"].mean == pytest.approx(2.0)
+
+
 class TestEstimate:
     def test_hand_computed(self):
         # mean 2, standard deviation 1, t(0.975, 2) = 4.302653

@@ -108,8 +108,9 @@ def titles(arounds: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def surroundings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A cell without its method and seed."""
-    return {name: v for name, v in record["cell"].items() if name not in ("method", "seed")}
+    """A cell without its method and seed, and without the file's name, which decides nothing."""
+    own = ("method", "seed", "experiment")
+    return {name: v for name, v in record["cell"].items() if name not in own}
 
 
 def _told_apart(
