@@ -38,14 +38,15 @@ class Cascade:
         G: min  w [ E‖G(z_f) − s(z_f)‖² + κ E‖G(z_r) − G_o(z_r)‖² ]   the substitution
                 + λ E ℓ_G(D(G(z_f)))
 
-    with means over pixels. D is asked with BatchNorm's running statistics, as it is judged; G makes
-    half a batch of z_f in one go with five times as many z_r, whose statistics are therefore about
-    those of any batch. G takes these steps by an Adam of their own: their slopes are much steeper
-    than those of learning, whose steps they would shorten. A learning turn is an ordinary step of
-    both players on the retained images, with ρ ℓ_fake(D(F)) added to D's loss. The last turns are
-    learning alone: ending on unlearning leaves D and G out of balance. Where the fake label is a
-    level, D learns it once G is done, in steps of its own that settle it; before that, it would
-    only lead G astray.
+    with means over pixels. G makes half a batch of z_f in one go with five times as many z_r, whose
+    statistics are therefore about those of any batch; D learns the fake label with BatchNorm's
+    running statistics, as it is judged, and has a batch's own in the adversarial term, as in any
+    step of G. G takes these steps by an Adam of their own: their slopes are much steeper than those
+    of learning, whose steps they would shorten. A learning turn is an ordinary step of both players
+    on the retained images, with ρ ℓ_fake(D(F)) added to D's loss. The last turns are learning
+    alone: ending on unlearning leaves D and G out of balance. Where the fake label is a level, D
+    learns it once G is done, in steps of its own that settle it; before that, it would only lead G
+    astray.
 
     Args:
         substitute: What a forgotten latent is to make: what the nearest latent that is kept makes
@@ -242,10 +243,8 @@ class Cascade:
             duel.step_discriminator(loss)
         if targets is None:
             return loss.detach()
-        n, seed = (
-            max(1, self.recipe.batch_size // 2),
-            derive(duel.run.seed, "rows", duel.generator_steps),
-        )
+        n = self.recipe.batch_size // 2
+        seed = derive(duel.run.seed, "rows", duel.generator_steps)
         gone, kept = (
             torch.randint(len(some), (count,), generator=seeded_draw(seed + place))
             for place, (some, count) in enumerate(((targets.gone, n), (targets.kept, HELD * n)))
@@ -257,9 +256,9 @@ class Cascade:
             loss = loss + self.keep * away(fake[n:], targets.kept.images[kept])
         loss = self.weight * loss
         if self.adversarial:
-            label_of = None if y is None else y[:n]
+            labels = None if y is None else y[:n]
             with duel.discriminator_as_it_is():
-                shown = duel.score(duel.seen(fake[:n], "substitute"), label_of)
+                shown = duel.score(duel.seen(fake[:n], "substitute"), labels)
             loss = loss + self.adversarial * generator_loss(shown, self.recipe.loss)
         duel.step_generator(loss, adam)
         return loss.detach()
