@@ -75,20 +75,35 @@ def fake_label(name: LabelName, duel: Duel, split: Split) -> Label | None:
     """
     if name == "none":
         return None
-    run, size = duel.run, duel.recipe.batch_size
     if name == "auto":
-        unseen = "generated" if run.held_out is None else "unseen"
+        unseen = "generated" if duel.run.held_out is None else "unseen"
         name = "zero" if len(split.gone) else unseen
     never: Data | None = None
     if name == "unseen":
-        if run.held_out is None:
+        never = never_seen(duel, split)
+        if never is None:
+            of = " of the classes to forget" if len(split.gone) else ""
             raise ValueError(
-                'fake_label = "unseen" needs images that the GAN was never trained on: give the '
-                "run held_out images (in an experiment: a validation share of the data), or take "
-                '"generated".'
+                f'fake_label = "unseen" needs images{of} that the GAN was never trained on: give '
+                "the run held_out images (in an experiment: a validation share of the data), or "
+                'take "generated".'
             )
-        never = run.held_out
-        check_pair(duel.gan, {"held-out": never})
+    return labelled(name, duel, split, never)
+
+
+def never_seen(duel: Duel, split: Split) -> Data | None:
+    """Held-out images: of the classes that are gone, where any are; None if there are none."""
+    held = duel.run.held_out
+    if held is not None:
+        check_pair(duel.gan, {"held-out": held})
+        if len(split.gone):
+            held = held.take(torch.where(torch.isin(held.labels, split.gone))[0])
+    return held if held is not None and len(held) else None
+
+
+def labelled(name: LabelName, duel: Duel, split: Split, never: Data | None) -> Label:
+    """The label of this name, with batches of forgotten images and of those never seen."""
+    run, size = duel.run, duel.recipe.batch_size
     return Label(
         name,
         duel,

@@ -16,7 +16,7 @@ from oblivio.adversarial import Adversarial, Duel, as_gan, endless, generator_lo
 from oblivio.catalogue import unknown
 from oblivio.core import Data, Part, Progress, Run, Split, derive
 from oblivio.data.source import stratified
-from oblivio.gan._label import Label, LabelName, fake_label
+from oblivio.gan._label import Label, LabelName, fake_label, labelled, never_seen
 from oblivio.gan._latents import Made, Search, locate, pool
 from oblivio.gan._stop import Stop
 from oblivio.gan._substitute import Rule, substitutes, told
@@ -56,8 +56,10 @@ class Cascade:
             G's unlearning step with it.
         fake_label: What D is to say of forgotten images: that they are not real (zero), what it
             says of generated ones (generated), or what it says of images never seen, which
-            `run.held_out` gives (unseen). "auto" is zero for a class and, for items, unseen where
-            there are held-out images, else generated; "none" leaves D alone.
+            `run.held_out` gives; of a class that goes, those of that class (unseen). "auto" is, for
+            items, unseen where there are held-out images, else generated; for a class, zero while G
+            learns and, where there are held-out images of it, unseen in the end, so that D does not
+            know the ones it was trained on from others. "none" leaves D alone.
         learn: Learning turns for each unlearning one.
         closing: The share of all turns that close with learning.
         cascaded: Whether turns alternate; if not, all unlearning comes first.
@@ -66,9 +68,9 @@ class Cascade:
         adversarial: λ.
         remind: ρ (ours): without it what D has unlearned comes back while it learns on.
         settle: How many steps of D alone come last (ours), in which ℓ_fake(D(F)) is added to its
-            ordinary loss. None is 100 where the label is a level, and none where it is zero. Where
-            there are any, the label plays no part before: so it takes nothing from G's quality,
-            which counts when there are few steps.
+            ordinary loss: None is 100 for a level (unseen, generated), and none for zero. A label
+            that is settled so plays no part before and takes nothing from G's quality, which counts
+            when there are few steps.
         few: How many retained images are learned from, the same share of every class; None is all.
         latents: How many are drawn to find forgotten ones and substitutes in.
         search: How latents of single images are found.
@@ -147,12 +149,10 @@ class Cascade:
         targets = None if self.substitute == "none" else self._targets(frozen, split, run)
         duel = Duel(gan, self.recipe, run)
         undoing = duel.adam(gan.generator, self.recipe.lr)
-        label = fake_label(self.fake_label, duel, split)
+        early, last = self._labels(duel, split)
         some = split.retain if self.few is None else few(split.retain, self.few)
         retain = endless(some, min(self.recipe.batch_size, len(some)), run)
         enough = self.stop.watch(duel, split)
-        settling = self._settling(label)
-        early = None if settling else label
         also = (lambda: self.remind * early()) if early and self.remind else None
         rounds, closing = plan(self.recipe.steps, self.learn, self.closing, self.cascaded)
         done, value = 0, torch.zeros(())
@@ -169,29 +169,31 @@ class Cascade:
         for _ in range(closing):
             value = duel.learn(retain, also)
         self._tell(run, self.recipe.steps, value)
-        if label is not None and settling:
-            self._settle(duel, retain, label, settling, enough)
+        if last is not None:
+            self._settle(duel, retain, last, enough)
         return duel.finish()
 
-    def _settling(self, label: Label | None) -> int:
-        """How many steps D takes alone, at the end."""
-        if label is None:
-            return 0
-        usual = 0 if label.name == "zero" else 100
-        return usual if self.settle is None else self.settle
+    def _labels(self, duel: Duel, split: Split) -> tuple[Label | None, Label | None]:
+        """The label that D follows while G learns, and the one that it settles at in the end."""
+        label = fake_label(self.fake_label, duel, split)
+        if label is None or self.settle == 0:
+            return label, None
+        if label.name != "zero" or (self.settle and self.fake_label == "zero"):
+            return None, label
+        never = never_seen(duel, split) if self.fake_label == "auto" else None
+        return label, None if never is None else labelled("unseen", duel, split, never)
 
     def _settle(
         self,
         duel: Duel,
         retain: Iterator[tuple[Images, Labels]],
         label: Label,
-        steps: int,
         enough: Callable[[int], bool],
     ) -> None:
         """D learns the fake label beside its ordinary loss, at the full rate; G rests."""
         duel.recipe = replace(self.recipe, schedule="constant")
         value = torch.zeros(())
-        for number in range(1, steps + 1):
+        for number in range(1, (100 if self.settle is None else self.settle) + 1):
             value = duel.discriminate(*next(retain), label())
             if enough(number):
                 break
