@@ -32,7 +32,7 @@ from oblivio.models.dcgan import DCGAN
 from oblivio.roc import auc
 
 RECIPE = Adversarial(steps=12, batch_size=16, lr=1e-3, average=0.9)
-QUICK = Cascade(recipe=RECIPE, latents=200, learn=2)
+QUICK = Cascade(recipe=RECIPE, latents=200, learn=2, settle=0)
 
 
 def forgotten(method: Any, here: GanCase) -> Outcome:
@@ -120,12 +120,11 @@ def test_without_a_label_d_learns_alone_and_without_a_substitute_g_does() -> Non
     assert steps(forgotten(replace(QUICK, fake_label="none"), here)) == (12, 10)
     assert steps(forgotten(replace(QUICK, substitute="none"), here)) == (10, 12)
     only = FakeLabelOnly(learn=2, recipe=RECIPE)
-    same = forgotten(replace(QUICK, substitute="none"), here).model
+    alone = replace(QUICK, substitute="none", settle=None)
+    same = forgotten(alone, here).model
     result = unlearn(only, here.original, here.split, here.run)
-    assert steps(result) == (10, 12)
-    seeded = Cascade.__call__(
-        replace(QUICK, substitute="none"), here.original, here.split, here.run
-    )
+    assert steps(result) == (10, 12 + 100)
+    seeded = Cascade.__call__(alone, here.original, here.split, here.run)
     laws.assert_same_state(result.model.state_dict(), same.state_dict())
     laws.assert_same_state(result.model.state_dict(), seeded.state_dict())
 
@@ -346,7 +345,10 @@ def test_a_batch_holds_five_kept_latents_for_each_forgotten_one() -> None:
 
 
 def test_learning_turns_remind_d_of_the_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ρ ℓ_fake is added to D's loss, unless D alone learns the label in the end."""
+    """ρ ℓ_fake is added to D's loss, unless D alone learns the label in the end.
+
+    Where a class goes, it does both: it dislikes the class first, and then does not know its own.
+    """
     added: list[Any] = []
     discriminate = Duel.discriminate
 
@@ -357,15 +359,21 @@ def test_learning_turns_remind_d_of_the_label(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Duel, "discriminate", heard)
     monkeypatch.setattr(_label.Label, "__call__", lambda _: torch.tensor(3.0, requires_grad=True))
     here, items = gan_case(), gan_case(class_wise=False)
-    half, none = replace(QUICK, remind=0.5), [None] * 10
+    half, none = replace(QUICK, remind=0.5, settle=None), [None] * 10
+    unknown = replace(here, run=replace(here.run, held_out=None))
     for method, case, wanted in (
-        (half, here, [1.5] * 10),
-        (replace(half, settle=0), items, [1.5] * 10),
-        (replace(half, settle=4), here, [*none, *[3.0] * 4]),
-        (replace(half, settle=4), items, [*none, *[3.0] * 4]),
+        (half, here, [*[1.5] * 10, *[3.0] * 100]),
+        (half, unknown, [1.5] * 10),
         (half, items, [*none, *[3.0] * 100]),
+        (replace(half, settle=0), here, [1.5] * 10),
+        (replace(half, settle=0), items, [1.5] * 10),
+        (replace(half, settle=4), here, [*[1.5] * 10, *[3.0] * 4]),
+        (replace(half, settle=4), items, [*none, *[3.0] * 4]),
+        (replace(half, fake_label="zero"), here, [1.5] * 10),
+        (replace(half, fake_label="zero", settle=4), here, [*none, *[3.0] * 4]),
+        (replace(half, fake_label="unseen", settle=4), here, [*none, *[3.0] * 4]),
         (replace(half, fake_label="generated", settle=4), here, [*none, *[3.0] * 4]),
-        (replace(half, remind=0.0), here, none),
+        (replace(half, remind=0.0, settle=0), here, none),
         (replace(half, fake_label="none"), items, none),
     ):
         added.clear()
@@ -395,6 +403,14 @@ def test_d_settles_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, weight in getattr(before, player).named_parameters():
             assert torch.equal(weight, after[name])
     assert laws.differs(before.discriminator, outcome.model.discriminator)
+
+
+def test_what_stops_a_class_does_not_stop_settling() -> None:
+    here = gan_case()
+    stop = Stop(share=100.0, every=1, samples=50)  # at once
+    outcome = forgotten(replace(QUICK, settle=9, stop=stop), here)
+    _, last = plan(12, 2, 0.3, True)
+    assert steps(outcome) == (3 + last, 3 + last + 9)
 
 
 def test_settling_stops_too() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ import laws
 from gan_worlds import GanCase, Plane, gan_case
 from oblivio.adversarial import Adversarial, Duel, LossName, endless
 from oblivio.core import Run, Split
+from oblivio.data.arrays import Arrays
 from oblivio.gan import _label
 from oblivio.gan._label import Label, LabelName, dislike, fake_label, mismatch
 
@@ -124,6 +125,23 @@ def test_the_level_is_what_d_says_of_images_never_seen(conditional: bool) -> Non
     wanted = hazen(said(world, held.inputs))
     expected = np.mean((np.sort(said(world, forget).numpy()) - wanted) ** 2)
     assert label().item() == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_of_a_class_the_level_is_of_unseen_images_of_that_class() -> None:
+    world, duel = plane_duel()
+    train, held = world.data(60, seed=5, off=0.02), cast(Arrays, duel.run.held_out)
+    split = Split.of(train, train.ids[train.labels == 2])
+    label = asked("unseen", duel, split)
+    forget = next(endless(split.forget, min(16, len(split.forget)), duel.run))[0]
+    level, n = said(world, held.inputs[held.labels == 2]).numpy(), len(forget)
+    wanted = np.quantile(level, [(i + 0.5) / n for i in range(n)], method="hazen")
+    expected = np.mean((np.sort(said(world, forget).numpy()) - wanted) ** 2)
+    assert label().item() == pytest.approx(float(expected), rel=1e-4)
+    others = held.take(torch.where(held.labels != 2)[0])
+    without = Duel(world.gan, RECIPE, replace(duel.run, held_out=others))
+    with pytest.raises(ValueError, match=r"needs images of the classes to forget that the GAN was"):
+        fake_label("unseen", without, split)
+    assert asked("auto", without, split).name == "zero"
 
 
 @pytest.mark.parametrize("conditional", [False, True])

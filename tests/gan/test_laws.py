@@ -29,7 +29,13 @@ LEARNING = [name for name in NAMES if name != "original"]
 EXACT = ("retrain",)
 """Methods whose result owes nothing to the weights that come in."""
 
-SHORT: Mapping[str, float] = {"steps": 8, "batch_size": 16, "latents": 200, "samples": 100}
+SHORT: Mapping[str, float] = {
+    "steps": 8,
+    "batch_size": 16,
+    "latents": 200,
+    "samples": 100,
+    "settle": 5,
+}
 """Settings, however deep they stand, that keep a method quick."""
 
 CASES: Mapping[str, Mapping[str, bool]] = {
@@ -55,9 +61,8 @@ def changed(thing: Any, values: Mapping[str, Any]) -> Any:
 
 
 def quick(name: str, of: str = "class", **values: Any) -> Any:
-    """The method, cut short; where items go, D settles for some steps only."""
-    items = {} if CASES[of].get("class_wise", True) else {"settle": 5}
-    return changed(find("gan", name)(), {**SHORT, **items, **values})
+    """The method, cut short."""
+    return changed(find("gan", name)(), {**SHORT, **values})
 
 
 def case(name: str = "class") -> GanCase:

@@ -170,7 +170,8 @@ class Cascade:
             value = duel.learn(retain, also)
         self._tell(run, self.recipe.steps, value)
         if last is not None:
-            self._settle(duel, retain, last, enough)
+            # What stops a class's unlearning looks at G, which rests.
+            self._settle(duel, retain, last, never if len(split.gone) else enough)
         return duel.finish()
 
     def _labels(self, duel: Duel, split: Split) -> tuple[Label | None, Label | None]:
@@ -180,8 +181,8 @@ class Cascade:
             return label, None
         if label.name != "zero" or (self.settle and self.fake_label == "zero"):
             return None, label
-        never = never_seen(duel, split) if self.fake_label == "auto" else None
-        return label, None if never is None else labelled("unseen", duel, split, never)
+        unseen = never_seen(duel, split) if self.fake_label == "auto" else None
+        return label, None if unseen is None else labelled("unseen", duel, split, unseen)
 
     def _settle(
         self,
@@ -285,6 +286,11 @@ def on(duel: Duel, *parts: Made) -> tuple[Tensor, Tensor | None]:
 def away(made: Images, wanted: Images) -> Float[Tensor, ""]:
     """Mean over images and pixels of (G(z) − s)²."""
     return (made - wanted.to(made.device)).square().mean()
+
+
+def never(number: int) -> bool:
+    """That it is not enough yet."""
+    return False
 
 
 def seeded_draw(seed: int) -> torch.Generator:
