@@ -88,18 +88,19 @@ class Judge:
         """y(x): the classes that it calls the images, on the CPU."""
         return self.called(self.features(images, batch_size=batch_size))
 
-    @torch.no_grad()
     def probabilities(self, images: Images) -> Float[Tensor, "n k"]:
         """p(k | x): how probable each class is to it, a row per image, float32, on the CPU."""
-        last = self.model[-1]
-        features = self.features(images).to(next(last.parameters()).device)
-        return last(features).softmax(1).cpu()
+        return self._logits(self.features(images)).softmax(1).cpu()
 
-    @torch.no_grad()
     def called(self, features: Float[Tensor, "n d"]) -> Int64[Tensor, " n"]:
         """The classes that follow from features, on the CPU."""
+        return self._logits(features).argmax(1).cpu()
+
+    @torch.no_grad()
+    def _logits(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """What the last layer makes of features, on the judge's device."""
         last = self.model[-1]
-        return last(features.to(next(last.parameters()).device)).argmax(1).cpu()
+        return last(features.to(next(last.parameters()).device))
 
 
 def judge(data: Data, run: Run, role: Role) -> Judge:

@@ -132,10 +132,6 @@ def test_without_a_label_d_learns_alone_and_without_a_substitute_g_does() -> Non
 def test_g_begins_where_it_is_and_the_average_follows() -> None:
     """An average that is left behind would go on making what is gone."""
     here = gan_case()
-    with torch.no_grad():
-        for weight in here.original.average.parameters():
-            weight.zero_()
-    here.original.average.load_state_dict(gan_case().original.average.state_dict())
     still = replace(QUICK, recipe=replace(RECIPE, lr=1e-12))
     result = cast(GAN, forgotten(still, here).model)
     for now, then in zip(

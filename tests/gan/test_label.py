@@ -109,9 +109,9 @@ def test_the_gradient_goes_to_what_is_forgotten_alone() -> None:
 # --- Levels -------------------------------------------------------------------------------------
 
 
-def hazen(level: Tensor) -> Any:
-    """The quantiles at which ten sorted logits stand."""
-    return np.quantile(level.numpy(), [(i + 0.5) / 10 for i in range(10)], method="hazen")
+def hazen(level: Tensor, n: int = 10) -> Any:
+    """The quantiles at which n sorted logits stand."""
+    return np.quantile(level.numpy(), [(i + 0.5) / n for i in range(n)], method="hazen")
 
 
 @pytest.mark.parametrize("conditional", [False, True])
@@ -133,8 +133,7 @@ def test_of_a_class_the_level_is_of_unseen_images_of_that_class() -> None:
     split = Split.of(train, train.ids[train.labels == 2])
     label = asked("unseen", duel, split)
     forget = next(endless(split.forget, min(16, len(split.forget)), duel.run))[0]
-    level, n = said(world, held.inputs[held.labels == 2]).numpy(), len(forget)
-    wanted = np.quantile(level, [(i + 0.5) / n for i in range(n)], method="hazen")
+    wanted = hazen(said(world, held.inputs[held.labels == 2]), len(forget))
     expected = np.mean((np.sort(said(world, forget).numpy()) - wanted) ** 2)
     assert label().item() == pytest.approx(float(expected), rel=1e-4)
     others = held.take(torch.where(held.labels != 2)[0])

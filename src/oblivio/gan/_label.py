@@ -91,6 +91,29 @@ def fake_label(name: LabelName, duel: Duel, split: Split) -> Label | None:
     return labelled(name, duel, split, never)
 
 
+def fake_labels(
+    name: LabelName, settle: int | None, duel: Duel, split: Split
+) -> tuple[Label | None, Label | None]:
+    """The label that D follows while G learns, and the one that it settles at in the end.
+
+    Args:
+        name: Which; see `fake_label`. "auto" settles a class at the level of unseen images of it.
+        settle: For how many steps; None is the usual.
+        duel: The players.
+        split: What is to be forgotten.
+
+    Returns:
+        Both; None where there is none.
+    """
+    label = fake_label(name, duel, split)
+    if label is None or settle == 0:
+        return label, None
+    if label.name != "zero" or (settle and name == "zero"):
+        return None, label
+    unseen = never_seen(duel, split) if name == "auto" else None
+    return label, None if unseen is None else labelled("unseen", duel, split, unseen)
+
+
 def never_seen(duel: Duel, split: Split) -> Data | None:
     """Held-out images: of the classes that are gone, where any are; None if there are none."""
     held = duel.run.held_out

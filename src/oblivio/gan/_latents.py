@@ -1,4 +1,4 @@
-"""Which latents make what is to be forgotten, and which are left alone.
+"""Which latents make what is to be forgotten, and which are held where they are.
 
 z_f   latents to re-assign: G_o(z_f) shows what is to be forgotten
 z_r   latents to hold where they are

@@ -16,7 +16,7 @@ from oblivio.adversarial import Adversarial, Duel, as_gan, endless, generator_lo
 from oblivio.catalogue import unknown
 from oblivio.core import Data, Part, Progress, Run, Split, derive
 from oblivio.data.source import stratified
-from oblivio.gan._label import Label, LabelName, fake_label, labelled, never_seen
+from oblivio.gan._label import Label, LabelName, fake_labels
 from oblivio.gan._latents import Made, Search, locate, pool
 from oblivio.gan._stop import Stop
 from oblivio.gan._substitute import Rule, substitutes, told
@@ -149,7 +149,7 @@ class Cascade:
         targets = None if self.substitute == "none" else self._targets(frozen, split, run)
         duel = Duel(gan, self.recipe, run)
         undoing = duel.adam(gan.generator, self.recipe.lr)
-        early, last = self._labels(duel, split)
+        early, last = fake_labels(self.fake_label, self.settle, duel, split)
         some = split.retain if self.few is None else few(split.retain, self.few)
         retain = endless(some, min(self.recipe.batch_size, len(some)), run)
         enough = self.stop.watch(duel, split)
@@ -173,16 +173,6 @@ class Cascade:
             # What stops a class's unlearning looks at G, which rests.
             self._settle(duel, retain, last, never if len(split.gone) else enough)
         return duel.finish()
-
-    def _labels(self, duel: Duel, split: Split) -> tuple[Label | None, Label | None]:
-        """The label that D follows while G learns, and the one that it settles at in the end."""
-        label = fake_label(self.fake_label, duel, split)
-        if label is None or self.settle == 0:
-            return label, None
-        if label.name != "zero" or (self.settle and self.fake_label == "zero"):
-            return None, label
-        unseen = never_seen(duel, split) if self.fake_label == "auto" else None
-        return label, None if unseen is None else labelled("unseen", duel, split, unseen)
 
     def _settle(
         self,
@@ -269,7 +259,7 @@ class Cascade:
 
 @dataclass(frozen=True)
 class Targets:
-    """Latents to re-assign, what they are to make instead, and latents to leave alone."""
+    """Latents to re-assign, what they are to make instead, and latents to hold."""
 
     gone: Made
     instead: Made
