@@ -23,7 +23,8 @@ from oblivio.gan import _label, _latents, cascade
 from oblivio.gan._label import fake_label
 from oblivio.gan._latents import Made, made
 from oblivio.gan._stop import Stop
-from oblivio.gan.cascade import Cascade, Targets, few, plan
+from oblivio.gan._turns import plan
+from oblivio.gan.cascade import Cascade, Targets, few
 from oblivio.gan.fake_label_only import FakeLabelOnly
 from oblivio.gan.fine_tune import FineTune
 from oblivio.generative import GAN, generate, scores

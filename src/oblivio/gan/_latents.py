@@ -52,8 +52,9 @@ class Made:
 
 
 def made(gan: GAN, z: Latents, labels: Labels | None = None) -> Made:
-    """What the averaged generator makes of latents."""
-    return Made(generate(gan, z, labels), z.cpu(), None if labels is None else labels.cpu())
+    """What the averaged generator of a pair that rests makes of latents."""
+    images = generate(gan, z, labels, rests=True)
+    return Made(images, z.cpu(), None if labels is None else labels.cpu())
 
 
 def pool(gan: GAN, n: int, seed: int) -> Made:

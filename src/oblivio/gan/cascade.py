@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,17 +13,17 @@ from torch import Tensor, nn
 
 from oblivio.adversarial import Adversarial, Duel, as_gan, endless, generator_loss
 from oblivio.catalogue import unknown
-from oblivio.core import Data, Part, Progress, Run, Split, derive
+from oblivio.core import Data, Part, Progress, Run, Split, derive, resting
 from oblivio.data.source import stratified
 from oblivio.gan._label import Label, LabelName, fake_labels
 from oblivio.gan._latents import Made, Search, locate, pool
 from oblivio.gan._stop import Stop
 from oblivio.gan._substitute import Rule, substitutes, told
+from oblivio.gan._turns import plan
 from oblivio.generative import GAN, Images, Labels
 from oblivio.judge import judge, whole
 
 Substitute = Literal["auto", "near", "project", "random", "real", "none"]
-Turn = Literal["unlearn", "learn"]
 HELD = 5  # kept latents in an unlearning turn's batch for each forgotten one
 
 
@@ -145,7 +144,7 @@ class Cascade:
                 take a level from.
         """
         gan = as_gan(model)
-        frozen = copy.deepcopy(gan).eval()
+        frozen = cast(GAN, resting(gan))
         targets = None if self.substitute == "none" else self._targets(frozen, split, run)
         duel = Duel(gan, self.recipe, run)
         undoing = duel.adam(gan.generator, self.recipe.lr)
@@ -291,31 +290,3 @@ def seeded_draw(seed: int) -> torch.Generator:
 def few(data: Data, count: int) -> Data:
     """This many of the examples, the same share of every class; all if there are not more."""
     return data if count >= len(data) else data.take(stratified(data.labels, count))
-
-
-def plan(steps: int, learn: int, closing: float, cascaded: bool) -> tuple[list[list[Turn]], int]:
-    """How turns follow one another: rounds of unlearning and learning, then learning alone.
-
-    Args:
-        steps: Turns in all.
-        learn: Learning turns for each unlearning one.
-        closing: The share of turns that close.
-        cascaded: Whether a round is one unlearning turn after its learning ones; if not, there are
-            two rounds: all unlearning, all learning.
-
-    Returns:
-        The rounds, and how many turns close.
-
-    Example:
-        >>> plan(7, 2, 0.1, True)
-        ([['learn', 'learn', 'unlearn'], ['learn', 'learn', 'unlearn']], 1)
-        >>> plan(5, 1, 0.2, False)
-        ([['unlearn', 'unlearn'], ['learn', 'learn']], 1)
-    """
-    count = (steps - round(steps * closing)) // (1 + learn)
-    rest = steps - count * (1 + learn)
-    unlearn: list[Turn] = ["unlearn"]
-    learning: list[Turn] = ["learn"] * learn
-    if not cascaded:
-        return [unlearn * count, learning * count], rest
-    return [learning + unlearn for _ in range(count)], rest
