@@ -188,7 +188,8 @@ def item_split(world: Plane, n: int = 7, off: float = 0.02) -> Split:
 
 
 def found(world: Plane, split: Split, n: int = 200, search: Search = Search(steps=40)) -> Located:
-    return locate(world.gan, pool(world.gan, n, 3), split, world.judge, search, 11)
+    (here,) = locate(world.gan, pool(world.gan, n, 3), split, world.judge, search, 11)
+    return here
 
 
 class _Plane(nn.Module):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import io
 import math
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,8 +32,10 @@ from oblivio.adversarial import (
     generator_loss,
     loss_towards,
 )
+from oblivio.adversarial.state import MAGIC
 from oblivio.core import Note, Progress, Run, derive
 from oblivio.data.arrays import Arrays
+from oblivio.data.dataset import loaded
 from oblivio.generative import GAN
 from oblivio.models.dcgan import DCGAN
 
@@ -278,16 +283,11 @@ def test_a_step_changes_one_player() -> None:
 
 def test_what_is_added_to_a_loss_is_followed() -> None:
     """With a rate for which only the sign counts: Adam's first step is lr · sign."""
-    for player in ("generator", "discriminator"):
-        duel = Duel(plain_pair(), replace(QUICK, lr=1e-3), RUN)
-        weight = next(getattr(duel.gan, player).parameters())
-        before = weight.detach().clone()
-        also = 1e6 * weight.sum()
-        if player == "generator":
-            duel.generate(8, also)
-        else:
-            duel.discriminate(next(endless(DATA, 8, RUN))[0], None, also)
-        torch.testing.assert_close(weight.detach(), before - 1e-3, rtol=0, atol=1e-6)
+    duel = Duel(plain_pair(), replace(QUICK, lr=1e-3), RUN)
+    weight = next(duel.gan.discriminator.parameters())
+    before = weight.detach().clone()
+    duel.discriminate(next(endless(DATA, 8, RUN))[0], None, lambda: 1e6 * weight.sum())
+    torch.testing.assert_close(weight.detach(), before - 1e-3, rtol=0, atol=1e-6)
 
 
 def test_weights_that_a_user_froze_stay() -> None:
@@ -469,6 +469,8 @@ def test_a_recipe_can_be_called_on_a_gan_alone() -> None:
     assert_same_gan(QUICK(pair(), DATA, RUN), trained())  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match=r"A GAN is needed, not Linear: put generator and discr"):
         QUICK(nn.Linear(2, 2), DATA, RUN)
+    with pytest.raises(TypeError, match=r"A GAN is needed, not Linear: put generator and discr"):
+        fit_gan(nn.Linear(2, 2), DATA, QUICK, RUN)
 
 
 # --- Batches without end ------------------------------------------------------------------------
@@ -540,6 +542,46 @@ def test_a_training_goes_on_to_the_same_bits(kind: str, save_every: int, tmp_pat
         assert list(tmp_path.iterdir()) == []
 
 
+COINS: dict[str, Callable[[], float]] = {
+    "torch": lambda: float(torch.rand(())),
+    "numpy": lambda: np.random.rand(),  # ruff: ignore[numpy-legacy-random]
+    "python": random.random,
+}
+
+
+class Flipping(torch.utils.data.Dataset[Any]):
+    """The pictures, each flipped where a coin falls so."""
+
+    def __init__(self, coin: Callable[[], float]) -> None:
+        self.coin = coin
+
+    def __len__(self) -> int:
+        return len(DATA)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        image = DATA.inputs[place]
+        return image.flip(-1) if self.coin() < 0.5 else image, int(DATA.labels[place])
+
+
+@pytest.mark.parametrize("coin", COINS)
+def test_random_transforms_go_on_to_the_same_bits(coin: str, tmp_path: Path) -> None:
+    """Also with dropout, which draws in between; passes have four batches, steps two."""
+    recipe = replace(QUICK, steps=9, d_steps=2, save_every=3)
+    with laws.random_state(0):
+        data = loaded(Flipping(COINS[coin]))
+
+    def run(**options: Any) -> GAN:
+        return fit_gan(plain_pair(dropout=0.5), data, recipe, replace(RUN, **options))
+
+    expected, file = run(), tmp_path / "state"
+    assert laws.differs(expected, trained(plain_pair(dropout=0.5), recipe))
+    for step in (2, 4, 6, 8):
+        with laws.random_state(step), pytest.raises(Killed):
+            run(resume=file, tell=killed(step))
+        with laws.random_state(100), laws.untouched_randomness():
+            assert_same_gan(run(resume=file), expected)
+
+
 def test_a_resumed_training_says_what_it_took_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -557,7 +599,7 @@ def test_a_resumed_training_says_what_it_took_before(
 def interrupted(file: Path, recipe: Adversarial = QUICK, gan: GAN | None = None) -> None:
     with pytest.raises(Killed):
         trained(gan, recipe, resume=file, tell=killed(4))
-    assert file.is_file()
+    assert Path(file).is_file()
 
 
 def test_a_training_killed_again_and_again_arrives(tmp_path: Path) -> None:
@@ -568,7 +610,8 @@ def test_a_training_killed_again_and_again_arrives(tmp_path: Path) -> None:
     assert_same_gan(trained(resume=file), expected)
 
 
-def begins_anew(file: Path, **changes: Any) -> bool:
+def begins_anew(file: Path, **changes: Any) -> object:
+    """Whether it does, and what it says of that."""
     told: list[Any] = []
     recipe, gan, data = (
         changes.pop(name, default)
@@ -578,12 +621,18 @@ def begins_anew(file: Path, **changes: Any) -> bool:
     found = fit_gan(pair() if gan is None else gan(), data, recipe, run)
     fresh = fit_gan(pair() if gan is None else gan(), data, recipe, replace(run, resume=None))
     assert_same_gan(found, fresh)
-    return told[0].done == 1
+    notes = {one.name: one.value for one in told if isinstance(one, Note)}
+    anew = next(one for one in told if isinstance(one, Progress)).done == 1
+    return anew and notes.get("began_anew", True)
+
+
+DAMAGED = "the state on disk is damaged"
+OTHER = "the state on disk is that of another training"
 
 
 def weight(whole: bytes) -> bytes:
     """Of the generator's first layer, as it stands in the file."""
-    state = torch.load(io.BytesIO(whole[32:]), weights_only=True)["gan"]
+    state = torch.load(io.BytesIO(whole[len(MAGIC) + 32 :]), weights_only=True)["gan"]
     return state["generator.start.0.weight"].numpy().tobytes()
 
 
@@ -593,24 +642,68 @@ def flipped(content: bytes) -> bytes:
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
+    "cut at once": lambda whole: whole[:5],
     "cut": lambda whole: whole[: len(whole) // 2],
-    "no archive": lambda _: b"nothing of the kind",
+    "no archive": lambda _: MAGIC + b"nothing of the kind",
     "a bit flipped": lambda whole: whole.replace(weight(whole), flipped(weight(whole))),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_state_is_left_alone(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_state_is_not_taken_up(damage: str, tmp_path: Path) -> None:
     file = tmp_path / "state"
     interrupted(file)
     file.write_bytes(DAMAGES[damage](file.read_bytes()))
-    assert begins_anew(file)
+    assert begins_anew(file) == DAMAGED
+    assert not file.exists()
 
 
-@pytest.mark.parametrize("thing", [[1, 2], {"step": 3}, torch.zeros(3)], ids=str)
-def test_what_is_no_state_is_left_alone(thing: Any, tmp_path: Path) -> None:
-    torch.save(thing, tmp_path / "state")
-    assert begins_anew(tmp_path / "state")
+def test_a_state_of_the_first_format_is_not_taken_up(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    content = io.BytesIO()
+    torch.save({"fingerprint": "1"}, content)
+    file.write_bytes(sha256(content.getvalue()).digest() + content.getvalue())
+    assert begins_anew(file) == OTHER
+
+
+SOMETHING_ELSE = "would be written over .*thing, which is something else: give run.resume another"
+
+
+@pytest.mark.parametrize("content", [b"my thesis", b"\x89PNG", b"PK" + bytes(100)], ids=str)
+def test_what_is_no_state_is_neither_replaced_nor_removed(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "thing"
+    file.write_bytes(content)
+    gan = pair()
+    before = laws.snapshot(gan)
+    with pytest.raises(ValueError, match=SOMETHING_ELSE):
+        trained(gan, resume=file)
+    assert file.read_bytes() == content
+    laws.assert_same(laws.snapshot(gan), before)
+
+
+def test_a_folder_is_no_state(tmp_path: Path) -> None:
+    (tmp_path / "thing").mkdir()
+    with pytest.raises(ValueError, match=SOMETHING_ELSE):
+        trained(resume=tmp_path / "thing")
+
+
+def test_the_folder_of_a_state_is_made(tmp_path: Path) -> None:
+    interrupted(tmp_path / "one" / "two" / "state")
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told: list[Any] = []
+    with pytest.raises(
+        PermissionError, match=r"Cannot write to the folder .*file \(.*\): give run"
+    ):
+        trained(resume=tmp_path / "file" / "state", tell=told.append)
+    assert told == []
+
+
+def test_a_path_may_be_a_string(tmp_path: Path, unchecked: None) -> None:
+    file = tmp_path / "state"
+    interrupted(str(file))  # pyright: ignore[reportArgumentType]
 
 
 OTHERS: dict[str, dict[str, Any]] = {
@@ -624,13 +717,13 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_the_state_of_another_training_is_left_alone(other: str, tmp_path: Path) -> None:
+def test_the_state_of_another_training_is_not_taken_up(other: str, tmp_path: Path) -> None:
     file = tmp_path / "state"
     interrupted(file)
-    assert begins_anew(file, **OTHERS[other])
+    assert begins_anew(file, **OTHERS[other]) == OTHER
 
 
-def test_its_own_state_is_not_left_alone(tmp_path: Path) -> None:
+def test_its_own_state_is_taken_up(tmp_path: Path) -> None:
     file = tmp_path / "state"
     interrupted(file)
     assert not begins_anew(file)
@@ -652,7 +745,7 @@ def graded(*grades: float) -> tuple[Callable[[GAN], float], list[dict[str, Tenso
 
 @pytest.mark.parametrize(
     ("grades", "best"),
-    [((3.0, 1.0, 2.0), 1), ((1.0, 1.0, 2.0), 0), ((3.0, 2.0, 1.0), 2), ((math.nan, 2.0, 3.0), 1)],
+    [((3.0, 1.0, 2.0), 1), ((1.0, 1.0, 2.0), 0), ((3.0, 2.0, 1.0), 2), ((math.inf, 2.0, 3.0), 1)],
     ids=str,
 )
 def test_the_best_pair_is_kept(grades: tuple[float, ...], best: int) -> None:
@@ -667,7 +760,7 @@ def test_the_best_pair_is_kept(grades: tuple[float, ...], best: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("check_every", "grades"), [(0, ()), (4, (math.nan,)), (7, ())], ids=["off", "nan", "late"]
+    ("check_every", "grades"), [(0, ()), (4, (math.inf,)), (7, ())], ids=["off", "inf", "late"]
 )
 def test_the_last_pair_is_kept_where_none_is_judged(
     check_every: int, grades: tuple[float, ...]
@@ -687,6 +780,33 @@ def test_the_best_pair_survives_a_kill(tmp_path: Path) -> None:
     laws.assert_same_state(expected.state_dict(), seen[0])
     run = replace(RUN, resume=file)
     assert_same_gan(fit_gan(pair(), DATA, recipe, run, quality=graded(3.0)[0]), expected)
+
+
+def test_a_quality_that_is_no_number_is_told() -> None:
+    with pytest.raises(
+        FloatingPointError, match=r"^The quality is nan after step 4 of 6: lower the learning rate"
+    ):
+        fit_gan(pair(), DATA, replace(QUICK, check_every=2), RUN, quality=graded(1.0, math.nan)[0])
+
+
+def test_a_quality_of_whatever_type_survives_a_kill(tmp_path: Path) -> None:
+    file, told = tmp_path / "state", []
+    recipe, best = replace(QUICK, check_every=2), lambda _: np.float64(1)
+    with pytest.raises(Killed):
+        fit_gan(pair(), DATA, recipe, replace(RUN, resume=file, tell=killed(5)), quality=best)
+    fit_gan(pair(), DATA, recipe, replace(RUN, resume=file, tell=told.append), quality=best)
+    assert told[0].done == 5
+
+
+def test_judging_changes_no_mode() -> None:
+    """Batch normalisation in eval mode would learn no running statistics."""
+
+    def quality(gan: GAN) -> float:
+        gan.eval() if gan.generator.training else gan.train()
+        return math.inf
+
+    found = fit_gan(pair(), DATA, replace(QUICK, check_every=1), RUN, quality=quality)
+    assert_same_gan(found, trained())
 
 
 # --- What is refused ----------------------------------------------------------------------------
@@ -709,6 +829,13 @@ def test_the_best_pair_survives_a_kill(tmp_path: Path) -> None:
         ({"average": -0.5}, "average = -0.5 must be from 0 to below 1"),
         ({"check_every": -1}, "check_every = -1 must be 0 or more"),
         ({"save_every": 0}, "save_every = 0 must be 1 or more"),
+        ({"steps": 5.5}, "steps = 5.5 must be a whole number, 0 or more"),
+        ({"steps": True}, "steps = True must be a whole number, 0 or more"),
+        ({"steps": "5"}, "steps = '5' must be a whole number, 0 or more"),
+        ({"batch_size": 2.5}, "batch_size = 2.5 must be a whole number, 2 or more"),
+        ({"d_steps": 1.5}, "d_steps = 1.5 must be a whole number, 1 or more"),
+        ({"check_every": 0.5}, "check_every = 0.5 must be a whole number, 0 or more"),
+        ({"save_every": math.inf}, "save_every = inf must be a whole number, 1 or more"),
         ({"loss": "hing"}, "hing.*Did you mean hinge"),
         ({"schedule": "cosin"}, "cosin.*Did you mean cosine"),
         ({"augment": "shift"}, "augment = 'shift' must be a list of names"),
@@ -731,6 +858,21 @@ def test_a_diverging_training_says_so() -> None:
         r"1e\+30 is too high, or the images are not in \[-1, 1\]\.$",
     ):
         trained(recipe=replace(QUICK, lr=1e30, steps=40))
+
+
+def test_a_training_that_diverges_in_its_last_step_says_so() -> None:
+    with pytest.raises(
+        FloatingPointError,
+        match=r"The weight [a-z.\d_]+ is no longer finite after step 1 of 1: the learning rate "
+        r"1e\+38 is too high",
+    ):
+        trained(recipe=replace(QUICK, lr=1e38, steps=1))
+
+
+def test_what_was_infinite_before_may_stay_so() -> None:
+    gan = plain_pair()
+    gan.discriminator.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    trained(gan)
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])

@@ -136,6 +136,32 @@ def test_a_tenth_of_every_class_is_held_out(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("forgetful")
+def test_no_class_is_held_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of one image is learned, whichever it is, and the others are held out as ever."""
+    seen: list[Arrays] = []
+
+    def learns_nothing(model: nn.Module, data: Arrays, recipe: Recipe, run: Run) -> nn.Module:
+        seen.append(data)
+        return fit(model, data, replace(recipe, epochs=0), run)
+
+    monkeypatch.setattr("oblivio.judge.fit", learns_nothing)
+    for place in range(len(TRAIN)):
+        labels = TRAIN.labels.clone()
+        labels[place] = 3
+        judge(replace(TRAIN, labels=labels), RUN, "method")
+        assert seen[-1].labels.bincount().tolist()[3] == 1
+        assert len(seen[-1]) < 0.93 * len(TRAIN)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_judges_of_other_precision_are_others() -> None:
+    rough = Run.on("cpu", precision="bf16-mixed")
+    one, other = judge(TRAIN, RUN, "method"), judge(TRAIN, rough, "method")
+    assert one.digest != other.digest
+    assert judge(TRAIN, RUN, "method") is one
+
+
+@pytest.mark.usefixtures("forgetful")
 def test_it_learns_for_longer_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels without rhyme or reason take it twice; those that it knows, once."""
     lengths: list[int] = []

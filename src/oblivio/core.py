@@ -542,7 +542,7 @@ def unlearn(method: Method, model: nn.Module, split: Split, run: Run | None = No
 
     Args:
         method: What forgets.
-        model: A trained network whose output is one logit per class.
+        model: A trained classifier, whose output is one logit per class, or an `oblivio.GAN`.
         split: What to forget and what to retain.
         run: Where and with which seed; None is the CPU or GPU at hand, with seed 0.
 
@@ -550,9 +550,12 @@ def unlearn(method: Method, model: nn.Module, split: Split, run: Run | None = No
         The unlearned model in eval mode, the method's own seconds, and its notes.
 
     Raises:
-        ValueError: If the model does not give one logit per class for this data.
+        TypeError: If the method is a class that was not called.
+        ValueError: If the model does not suit this data.
     """
     run = run or Run.on()
+    if isinstance(method, type):
+        raise TypeError(f"A method is needed, {method.__name__}() with its settings, not a class.")
     name = type(method).__name__
     split = split.to(run.device)
     notes: dict[str, object] = {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,7 +108,8 @@ def judge(data: Data, run: Run, role: Role) -> Judge:
     """The judge of this role that knows this data; trained once.
 
     Kept in the process and, where the run says where weights stand (`run.beside`), in their folder.
-    It depends on the examples alone: not on their order, nor on the run's seed or mask.
+    It depends on the examples and the precision alone: not on their order, nor on the run's seed
+    or mask.
 
     Args:
         data: Real images in [-1, 1] with labels; they are not augmented.
@@ -129,7 +131,7 @@ def judge(data: Data, run: Run, role: Role) -> Judge:
             "a judge could learn to tell apart: give images of two classes or more."
         )
     recipes = _recipes(len(known))
-    digest = _digest(known, role, recipes)
+    digest = _digest(known, role, recipes, run)
     key, name = (digest, run.device), f"judge-{role}.{digest}.safetensors"
     path = None if run.beside is None else run.beside.parent / name
     if key not in _made:
@@ -191,6 +193,9 @@ def _learned(known: Arrays, role: Role, recipes: Sequence[Recipe], digest: str, 
 def _trained(known: Arrays, role: Role, recipe: Recipe, digest: str, run: Run) -> Judge:
     """Train it on all but a stratified tenth, by which it is judged itself."""
     held = stratified(known.labels, max(1, len(known) // HELD_OUT))
+    counts = known.labels.bincount()
+    left = counts - known.labels[held].bincount(minlength=len(counts))
+    held = held[left[known.labels[held]] > 0]  # no class loses its last example
     rest = torch.ones(len(known), dtype=torch.bool)
     rest[held] = False
     own = Run(run.fabric, seed=derive(SEEDS[role], "order"))  # nothing else of the run's
@@ -200,7 +205,7 @@ def _trained(known: Arrays, role: Role, recipe: Recipe, digest: str, run: Run) -
     made = Judge(_ready(model), 0.0, digest)
     batches = known.take(held).batches(1024)
     right = sum(int((made.classes_of(x) == y.cpu()).sum()) for x, y, _ in batches)
-    return replace(made, accuracy=100 * right / len(held))
+    return replace(made, accuracy=100 * right / len(held) if len(held) else math.nan)
 
 
 def _network(known: Arrays, role: Role) -> nn.Sequential:
@@ -216,7 +221,7 @@ def _ready(model: nn.Sequential) -> nn.Sequential:
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def _digest(known: Arrays, role: Role, recipes: Sequence[Recipe]) -> str:
+def _digest(known: Arrays, role: Role, recipes: Sequence[Recipe], run: Run) -> str:
     """Of all that decides how it judges."""
     content = weights_digest({"ids": known.ids, "labels": known.labels, "inputs": known.inputs})
     axes = (
@@ -229,6 +234,7 @@ def _digest(known: Arrays, role: Role, recipes: Sequence[Recipe]) -> str:
         known.mean,
         known.std,
         content,
+        *(() if run.precision == "32-true" else (run.precision,)),
     )
     return hashlib.sha256(repr(axes).encode()).hexdigest()[:16]
 
@@ -302,4 +308,4 @@ def frechet_distance(one: Float[Tensor, "n d"], two: Float[Tensor, "m d"]) -> fl
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     shared = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()
     apart = (a.mean(0) - b.mean(0)).square().sum()
-    return max(0.0, float(apart + first.trace() + second.trace() - 2 * shared))
+    return max(float(apart + first.trace() + second.trace() - 2 * shared), 0.0)  # NaN stays NaN

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 ROUNDING = 1e-9
 
@@ -41,11 +41,20 @@ class Area(NamedTuple):
     error: float | None
 
 
-def auc(positives: Float[Tensor, " p"], negatives: Float[Tensor, " n"]) -> Area:
+def auc(
+    positives: Float[Tensor, " p"],
+    negatives: Float[Tensor, " n"],
+    weights: Float64[Tensor, " n"] | None = None,
+) -> Area:
     """How often a positive is above a negative, equals counting half.
 
-        V_i = mean_j ψ(p_i, n_j),  W_j = mean_i ψ(p_i, n_j),  ψ(a, b) = [a > b] + ½ [a = b]
-        AUC = mean V = mean W,  error² = var(V)/p + var(W)/n
+        V_i = Σ_j w_j ψ(p_i, n_j),  W_j = mean_i ψ(p_i, n_j),  ψ(a, b) = [a > b] + ½ [a = b]
+        AUC = mean V = Σ_j w_j W_j,  error² = var(V)/p + Σ_j w_j² (W_j − AUC)² / (1 − Σ_j w_j²)
+
+    Args:
+        positives: Their scores.
+        negatives: Theirs.
+        weights: w of each negative, 1 in all; None is 1/n, whose second term is var(W)/n.
 
     Returns:
         Both numbers; no error of a single score.
@@ -57,11 +66,26 @@ def auc(positives: Float[Tensor, " p"], negatives: Float[Tensor, " n"]) -> Area:
 
     Source: DeLong, DeLong & Clarke-Pearson 1988 for the error.
     """
-    v, w = share_below(positives, negatives), 1 - share_below(negatives, positives)
+    given = weights is not None
+    w = weights if given else torch.full(negatives.shape, 1 / len(negatives), dtype=torch.float64)
+    v = _weight_below(positives, negatives, w) if given else share_below(positives, negatives)
+    above = 1 - share_below(negatives, positives)
+    value, crowd = v.mean(), w.square().sum()
     error = None
-    if min(len(v), len(w)) > 1:
-        error = float((v.var() / len(v) + w.var() / len(w)).sqrt())
-    return Area(float(v.mean()), error)
+    if len(v) > 1 and float(crowd) < 1:
+        spread = (w * (above - value)).square().sum() / (1 - crowd)
+        error = float((v.var() / len(v) + spread).sqrt())
+    return Area(float(value), error)
+
+
+def _weight_below(
+    scores: Float[Tensor, " p"], others: Float[Tensor, " n"], weights: Float64[Tensor, " n"]
+) -> Float64[Tensor, " p"]:
+    """The weight of the others below each score; of those that equal it, half."""
+    order = others.argsort()
+    heights, total = others[order].contiguous(), nn.functional.pad(weights[order].cumsum(0), (1, 0))
+    left, right = (torch.searchsorted(heights, scores.contiguous(), right=r) for r in (False, True))
+    return (total[left] + total[right]) / (2 * total[-1])  # which is 1 but for rounding
 
 
 def true_positives(

@@ -17,14 +17,14 @@ from torch import Tensor
 import laws
 import oblivio.judge
 from gan_worlds import GanCase, Plane, gan_case, pictures
-from oblivio.adversarial import Adversarial, Duel, LossName
+from oblivio.adversarial import Adversarial, Duel, LossName, endless
 from oblivio.core import Note, Origin, Outcome, Run, Split, unlearn
 from oblivio.gan import _label, _latents, cascade
-from oblivio.gan._label import fake_label
-from oblivio.gan._latents import Made, made
+from oblivio.gan._label import dislike, fake_label
+from oblivio.gan._latents import Made, few, made
 from oblivio.gan._stop import Stop
 from oblivio.gan._turns import plan
-from oblivio.gan.cascade import Cascade, Targets, few
+from oblivio.gan.cascade import Cascade, Targets
 from oblivio.gan.fake_label_only import FakeLabelOnly
 from oblivio.gan.fine_tune import FineTune
 from oblivio.generative import GAN, generate, scores
@@ -350,7 +350,7 @@ def test_learning_turns_remind_d_of_the_label(monkeypatch: pytest.MonkeyPatch) -
     discriminate = Duel.discriminate
 
     def heard(duel: Duel, real: Tensor, labels: Any, also: Any = None) -> Tensor:
-        added.append(None if also is None else also.item())
+        added.append(None if also is None else also().item())
         return discriminate(duel, real, labels, also)
 
     monkeypatch.setattr(Duel, "discriminate", heard)
@@ -376,6 +376,42 @@ def test_learning_turns_remind_d_of_the_label(monkeypatch: pytest.MonkeyPatch) -
         added.clear()
         forgotten(method, case)
         assert added == wanted
+
+
+@pytest.mark.parametrize("turn", ["learn", "settle"])
+def test_the_label_is_as_d_stands_when_its_gradient_is_taken(
+    monkeypatch: pytest.MonkeyPatch, turn: str
+) -> None:
+    """BatchNorm's running statistics move with every batch: none may come between loss and slope.
+
+    The gradient that D follows is that of its ordinary loss, from batches' own statistics, plus
+    that of the label, from the running ones that are in place then.
+    """
+    here = gan_case()
+    duel = Duel(here.original, RECIPE, here.run)
+    label = fake_label("zero", duel, here.split)
+    assert label is not None
+    images, labels = next(endless(here.split.retain, 16, duel.run))
+    found: list[Tensor] = []
+    weights = list(duel.gan.discriminator.parameters())
+
+    def kept(_: Duel, loss: Tensor) -> None:
+        found[:] = torch.autograd.grad(loss, weights)
+
+    monkeypatch.setattr(Duel, "step_discriminator", kept)
+    if turn == "settle":
+        replace(QUICK, settle=1)._settle(duel, iter([(images, labels)]), label, lambda _: False)
+    else:
+        monkeypatch.setattr(Duel, "generate", lambda *_: None)
+        duel.learn(iter([(images, labels)]), label)
+    together = list(found)
+    forgotten_ = next(endless(here.split.forget, 16, duel.run))[0]
+    discriminator = duel.gan.discriminator.eval()
+    alone = torch.autograd.grad(dislike(duel.score(forgotten_), RECIPE.loss), weights)
+    discriminator.train()
+    duel.discriminate(images, labels)
+    for one, label_, ordinary in zip(together, alone, found, strict=True):
+        torch.testing.assert_close(one, label_ + ordinary, rtol=1e-5, atol=1e-7)
 
 
 def test_d_settles_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,6 +444,14 @@ def test_what_stops_a_class_does_not_stop_settling() -> None:
     outcome = forgotten(replace(QUICK, settle=9, stop=stop), here)
     _, last = plan(12, 2, 0.3, True)
     assert steps(outcome) == (3 + last, 3 + last + 9)
+
+
+def test_what_looks_at_g_does_not_stop_settling() -> None:
+    """Of items neither: while G rests, its quality would stop D again and again."""
+    here = gan_case(class_wise=False)
+    stop = Stop(worse=0.0, every=2, samples=50)
+    outcome = forgotten(replace(QUICK, settle=30, stop=stop), here)
+    assert cast(int, outcome.notes["discriminator_steps"]) > 30
 
 
 def test_settling_stops_too() -> None:
@@ -623,8 +667,37 @@ def test_a_told_class_cannot_be_projected_away() -> None:
 def test_an_unseen_level_needs_images_never_seen(method: Any) -> None:
     here = gan_case(class_wise=False)
     here = replace(here, run=replace(here.run, held_out=None))
-    with pytest.raises(ValueError, match="images that the GAN was never trained on"):
+    with pytest.raises(ValueError, match="that the GAN was never trained on"):
         forgotten(replace(method, fake_label="unseen"), here)
+
+
+def test_a_class_and_items_of_another_are_forgotten_together() -> None:
+    """Each is located as it is alone; what is held, and may be made, is so for both."""
+    here = gan_case()
+    train = pictures(200, seed=1)
+    others = train.ids[train.labels == 0][:5]
+    ids = torch.cat([train.ids[train.labels == 2], others])
+    both = replace(here, split=Split.of(train, ids))
+    alone = replace(here, split=Split.of(train, others))
+    counts = [forgotten(QUICK, case).notes["located"] for case in (here, alone, both)]
+    assert counts[1] == 10
+    assert counts[2] == counts[0] + 10  # pyright: ignore[reportOperatorIssue]
+    targets = QUICK._targets(here.original, both.split, here.run)
+    assert len(targets.instead) == counts[2]
+    assert len(targets.kept) <= len(QUICK._targets(here.original, here.split, here.run).kept)
+
+
+def test_a_method_is_called_first() -> None:
+    here = gan_case()
+    with pytest.raises(TypeError, match=r"^A method is needed, Cascade\(\) with its settings"):
+        unlearn(cast(Any, Cascade), here.original, here.split, here.run)
+
+
+def test_one_image_is_too_few_to_go_on_from() -> None:
+    here, train = gan_case(), pictures(200, seed=1)
+    here = replace(here, split=Split.of(train.take(torch.arange(25)), train.ids[:24]))
+    with pytest.raises(ValueError, match="cannot go on learning from a single image"):
+        forgotten(replace(QUICK, substitute="near"), here)
 
 
 def test_notes_are_heard_while_they_are_made() -> None:

@@ -18,11 +18,11 @@ from torch import nn
 import gan_worlds
 import laws
 import oracles_gan
-from gan_worlds import GanCase, gan_case, gan_retrained
+from gan_worlds import GanCase, gan_case, gan_retrained, pictures
 from oblivio.catalogue import build, find, names, settings_of
 from oblivio.core import Run, Split, Trial
 from oblivio.data.arrays import Arrays
-from oblivio.generative import GAN, generate, scores
+from oblivio.generative import GAN, generate, images_of, scores
 from oblivio.judge import Judge, frechet_distance
 from oblivio.metrics import _samples
 from oblivio.metrics.class_share import ClassShare
@@ -32,6 +32,7 @@ from oblivio.metrics.downstream import Downstream
 from oblivio.metrics.frechet import Frechet
 from oblivio.metrics.nearest import Nearest, distances
 from oblivio.metrics.steps import Steps
+from oblivio.roc import auc
 
 OF_GANS = [name for name in names("metrics") if getattr(find("metrics", name), "of", "") == "gan"]
 COUNTING = {"class_share", "coverage", "downstream", "frechet", "nearest"}
@@ -484,6 +485,27 @@ def test_d_knows_dislikes_or_is_blind(sign: float, expected: float, class_wise: 
     ]
 
 
+class _Bright(nn.Module):
+    """Prefers a class, and has no memory: the further right an image is bright, the more real."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.amax(2).sum((1, 2))
+
+
+def test_what_d_thinks_of_a_class_is_not_memory() -> None:
+    """Items of one class beside test images of that class; of two, weighed as they are mixed."""
+    here, train, test = gan_case(), pictures(900, seed=8), pictures(900, seed=9)
+    here.original.discriminator = _Bright()
+    labels = train.labels
+    for chosen in (labels == 0, (labels == 0) | ((labels == 1) & (torch.arange(900) < 60))):
+        ids = train.ids[torch.where(chosen)[0][:150]]
+        case = replace(here, split=Split.of(train, ids), test=test)
+        found = DScore()(case.trial(), case.run)
+        assert abs(found["d_auc"] - 50) < 3 * found["d_error"]
+        said = [scores(here.original, images_of(data)) for data in (case.split.forget, test)]
+        assert abs(100 * auc(*said).value - 50) > 3 * found["d_error"]  # all classes alike
+
+
 def test_a_conditional_d_is_told_what_the_images_are() -> None:
     here = gan_case(conditional=True)
     found = DScore(most=500)(here.trial(), here.run)["d_scores"]["forget"]
@@ -509,6 +531,17 @@ def test_nothing_is_held_out_where_the_class_is_in_no_test_data() -> None:
     found = DScore()(Trial(here.original, here.original, here.split, test), here.run)
     assert found.keys() == {"d_scores"}
     assert found["d_scores"]["held_out"] == []
+
+
+def test_what_looks_at_pixels_needs_no_labels() -> None:
+    """Nor a judge, who could not learn anything of images without labels."""
+    here = gan_case(class_wise=False)
+    train = pictures(200, seed=1)
+    alike_ = replace(train, labels=torch.zeros(200, dtype=torch.int64))
+    here = replace(here, split=Split.of(alike_, alike_.ids[:24]), test=alike_)
+    assert Nearest()(here.trial(), here.run)["nearest"] > 0
+    with pytest.raises(ValueError, match="nothing that a judge could learn"):
+        Coverage()(here.trial(), here.run)
 
 
 # --- Nearest images, a classifier downstream, steps ---------------------------------------------

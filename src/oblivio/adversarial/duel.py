@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from oblivio.adversarial.augment import AUGMENTS
 from oblivio.adversarial.losses import Logits, discriminator_loss, generator_loss
 from oblivio.adversarial.recipe import Adversarial
-from oblivio.core import Data, Run, convolves, derive
+from oblivio.core import Data, Run, convolves, derive, seeded
 from oblivio.data.arrays import batch_starts
 from oblivio.generative import GAN, Images, Labels
 
@@ -89,14 +89,18 @@ class Duel:
             return self.gan.make(z, labels).float()
 
     def discriminate(
-        self, real: Images, labels: Labels | None, also: Float[Tensor, ""] | None = None
+        self,
+        real: Images,
+        labels: Labels | None,
+        also: Callable[[], Float[Tensor, ""]] | None = None,
     ) -> Float[Tensor, ""]:
         """One step of D on real images and as many generated ones.
 
         Args:
             real: Images to call real.
             labels: Theirs; looked at where the pair is conditional.
-            also: What is added to its loss.
+            also: Gives what is added to its loss. It is asked last: what it reads of D's buffers,
+                such as running statistics, the other two would change before the gradient is taken.
 
         Returns:
             The loss.
@@ -110,11 +114,11 @@ class Duel:
             self.score(self.seen(fake, "fake"), wanted),
             self.recipe.loss,
         )
-        self.step_discriminator(value if also is None else value + also)
+        self.step_discriminator(value if also is None else value + also())
         return value.detach()
 
-    def generate(self, n: int, also: Float[Tensor, ""] | None = None) -> Float[Tensor, ""]:
-        """One step of G on this many latents; `also` is added to its loss.
+    def generate(self, n: int) -> Float[Tensor, ""]:
+        """One step of G on this many latents.
 
         Returns:
             The loss.
@@ -123,7 +127,7 @@ class Duel:
         with self.discriminator_as_it_is():
             fake = self.score(self.seen(self.make(z, labels), "made"), labels)
         value = generator_loss(fake, self.recipe.loss)
-        self.step_generator(value if also is None else value + also)
+        self.step_generator(value)
         return value.detach()
 
     @contextmanager
@@ -181,8 +185,7 @@ class Duel:
         value, n = torch.zeros(()), self.recipe.batch_size
         for _ in range(self.recipe.d_steps):
             images, labels = next(batches)
-            more = None if also is None else also()
-            value, n = self.discriminate(images, labels, more), len(images)
+            value, n = self.discriminate(images, labels, also), len(images)
         self.generate(n)
         return value
 
@@ -204,7 +207,8 @@ def endless(data: Data, size: int, run: Run, *, start: int = 0) -> Iterator[tupl
         data: Real images.
         size: Of a batch.
         run: Whose seed the orders derive from.
-        start: How many batches are to be left out at the beginning, as they were had already.
+        start: How many batches are to be left out at the beginning, as they were had already; the
+            random state is afterwards what it was.
 
     Yields:
         Images and labels.
@@ -213,7 +217,11 @@ def endless(data: Data, size: int, run: Run, *, start: int = 0) -> Iterator[tupl
     pass_, skip = divmod(start, per_pass)
     while True:
         seed = derive(run.seed, "pass", pass_)
-        for place, batch in enumerate(data.batches(size, shuffle=seed, augment=True)):
-            if place >= skip:
-                yield batch.inputs, batch.labels.to(run.device)
+        batches = data.batches(size, shuffle=seed, augment=True)
+        if skip:
+            with seeded(seed):  # a Dataset's transforms may draw
+                for _ in range(skip):
+                    next(batches)
+        for batch in batches:
+            yield batch.inputs, batch.labels.to(run.device)
         pass_, skip = pass_ + 1, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, get_args
 
 from torch import nn
@@ -11,7 +12,6 @@ from oblivio.adversarial.augment import AUGMENTS
 from oblivio.adversarial.losses import LossName
 from oblivio.catalogue import unknown
 from oblivio.core import Data, Run
-from oblivio.generative import as_gan
 
 ScheduleName = Literal["constant", "cosine"]
 
@@ -32,7 +32,10 @@ class Adversarial:
         loss: "non_saturating" (Goodfellow et al. 2014), "hinge" (Lim and Ye 2017) or
             "least_squares" (Mao et al. 2017).
         d_steps: Steps of the discriminator before each of the generator.
-        average: Decay of the generator's moving average; 0 keeps none.
+        average: Decay of the generator's moving average; 0 keeps none. After t steps it is at most
+            (1 + t) / (10 + t), as few steps are averaged over fewer: after the first, the average
+            is 82 % the generator as it is, so that an average that was handed over is soon
+            replaced, however good it was.
         augment: What differentiable augmentation does to all that the discriminator sees (Zhao et
             al. 2020): any of "brightness", "shift", "cutout".
         check_every: After how many steps the quality is judged, to keep the best; 0 keeps the last.
@@ -40,7 +43,8 @@ class Adversarial:
             a kill.
 
     Raises:
-        ValueError: If a number is out of range, or there is no such loss, schedule or augmentation.
+        ValueError: If a number is out of range or not whole where it must be, or there is no such
+            loss, schedule or augmentation.
     """
 
     steps: int = 5000
@@ -57,17 +61,24 @@ class Adversarial:
     save_every: int = 1000
 
     def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 0),
+            ("batch_size", 2),
+            ("d_steps", 1),
+            ("check_every", 0),
+            ("save_every", 1),
+        ):
+            value = getattr(self, name)
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if not whole or value < least:
+                kind = "" if whole else "a whole number, "
+                raise ValueError(f"{name} = {value!r} must be {kind}{least} or more.")
         other, pair = self.lr_discriminator, "two numbers from 0 to below 1"
         for name, ok, range_ in (
-            ("steps", self.steps >= 0, "0 or more"),
-            ("batch_size", self.batch_size >= 2, "2 or more"),
             ("lr", self.lr > 0, "above 0"),
             ("lr_discriminator", (1 if other is None else other) > 0, "above 0"),
             ("betas", len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), pair),
-            ("d_steps", self.d_steps >= 1, "1 or more"),
             ("average", 0 <= self.average < 1, "from 0 to below 1"),
-            ("check_every", self.check_every >= 0, "0 or more"),
-            ("save_every", self.save_every >= 1, "1 or more"),
         ):
             if not ok:
                 raise ValueError(f"{name} = {getattr(self, name)} must be {range_}.")
@@ -84,4 +95,4 @@ class Adversarial:
         """Train the pair on the data; see `fit_gan`."""
         from oblivio.adversarial.fit import fit_gan
 
-        return fit_gan(as_gan(model), data, self, run)
+        return fit_gan(model, data, self, run)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from oblivio.adversarial import Duel, LossName, endless, loss_towards
 from oblivio.core import Data, Split
-from oblivio.generative import Images, Labels, check_pair
+from oblivio.generative import Images, Labels, alike, unseen
 
 LabelName = Literal["auto", "unseen", "generated", "zero", "none"]
 Logits = Float[Tensor, " n"]
@@ -27,12 +27,14 @@ class Label:
         name: Which, "zero", "generated" or "unseen".
         duel: The players.
         forget: Batches of forgotten images.
-        unseen: Batches of images that were never trained on.
+        classes: Of all forgotten images.
+        unseen: Batches of images of these classes that were never trained on.
     """
 
     name: LabelName
     duel: Duel
     forget: Iterator[tuple[Images, Labels]]
+    classes: Labels
     unseen: Iterator[tuple[Images, Labels]] | None
 
     def __call__(self) -> Float[Tensor, ""]:
@@ -42,17 +44,19 @@ class Label:
         if self.name == "zero":
             loss = dislike(logits, self.duel.recipe.loss)
         else:
-            loss = mismatch(logits, self._level(len(logits)))
+            loss = mismatch(logits, *self._level(len(logits)))
         discriminator.train()
         return loss
 
     @torch.no_grad()
-    def _level(self, n: int) -> Logits:
-        """What D says of images that are unseen, or generated."""
+    def _level(self, n: int) -> tuple[Logits, Float64[Tensor, " m"] | None]:
+        """What D says of images that are unseen, or generated, and what each counts for."""
         if self.unseen is not None:
-            return self._scored(*next(self.unseen))
+            images, labels = next(self.unseen)
+            return self._scored(images, labels), alike(labels, self.classes)
         z, labels = self.duel.draw(max(n, self.duel.recipe.batch_size), "level")
-        return self.duel.score(self.duel.seen(self.duel.make(z, labels), "level"), labels)
+        made = self.duel.seen(self.duel.make(z, labels), "level")
+        return self.duel.score(made, labels), None
 
     def _scored(self, images: Images, labels: Labels) -> Logits:
         return self.duel.score(self.duel.seen(images, "label"), labels)
@@ -62,8 +66,8 @@ def fake_label(name: LabelName, duel: Duel, split: Split) -> Label | None:
     """The fake label of this name; None for "none".
 
     Args:
-        name: Which. "auto" is "zero" for classes that are gone, and for items "unseen" where the
-            run has held-out images, else "generated".
+        name: Which. "auto" is "zero" where classes are gone, and for items "unseen" where the run
+            has held-out images of their classes, else "generated".
         duel: The players.
         split: What is to be forgotten.
 
@@ -75,19 +79,17 @@ def fake_label(name: LabelName, duel: Duel, split: Split) -> Label | None:
     """
     if name == "none":
         return None
-    if name == "auto":
-        unseen = "generated" if duel.run.held_out is None else "unseen"
-        name = "zero" if len(split.gone) else unseen
-    never: Data | None = None
-    if name == "unseen":
-        never = never_seen(duel, split)
-        if never is None:
-            of = " of the classes to forget" if len(split.gone) else ""
+    asked, never = name, None
+    if asked == "unseen" or (asked == "auto" and not len(split.gone)):
+        never = unseen(duel.gan, split, duel.run.held_out)
+        if never is None and asked == "unseen":
             raise ValueError(
-                f'fake_label = "unseen" needs images{of} that the GAN was never trained on: give '
-                "the run held_out images (in an experiment: a validation share of the data), or "
-                'take "generated".'
+                'fake_label = "unseen" needs images of the classes to forget that the GAN was '
+                "never trained on: give the run held_out images (in an experiment: a validation "
+                'share of the data), or take "generated".'
             )
+    if asked == "auto":
+        name = "zero" if len(split.gone) else "generated" if never is None else "unseen"
     return labelled(name, duel, split, never)
 
 
@@ -110,18 +112,8 @@ def fake_labels(
         return label, None
     if label.name != "zero" or (settle and name == "zero"):
         return None, label
-    unseen = never_seen(duel, split) if name == "auto" else None
-    return label, None if unseen is None else labelled("unseen", duel, split, unseen)
-
-
-def never_seen(duel: Duel, split: Split) -> Data | None:
-    """Held-out images: of the classes that are gone, where any are; None if there are none."""
-    held = duel.run.held_out
-    if held is not None:
-        check_pair(duel.gan, {"held-out": held})
-        if len(split.gone):
-            held = held.take(torch.where(torch.isin(held.labels, split.gone))[0])
-    return held if held is not None and len(held) else None
+    never = unseen(duel.gan, split, duel.run.held_out) if name == "auto" else None
+    return label, None if never is None else labelled("unseen", duel, split, never)
 
 
 def labelled(name: LabelName, duel: Duel, split: Split, never: Data | None) -> Label:
@@ -131,6 +123,7 @@ def labelled(name: LabelName, duel: Duel, split: Split, never: Data | None) -> L
         name,
         duel,
         endless(split.forget, min(size, len(split.forget)), run),
+        split.forget.labels,
         None if never is None else endless(never, min(MOST_UNSEEN, len(never)), run),
     )
 
@@ -146,23 +139,36 @@ def dislike(logits: Logits, loss: LossName) -> Float[Tensor, ""]:
     return loss_towards(logits, loss, real=False)
 
 
-def mismatch(logits: Logits, level: Float[Tensor, " m"]) -> Float[Tensor, ""]:
+def mismatch(
+    logits: Logits,
+    level: Float[Tensor, " m"],
+    weights: Float64[Tensor, " m"] | None = None,
+) -> Float[Tensor, ""]:
     """ℓ_fake of a level: W₂² = mean over quantiles q of (D(F)_(q) − level_(q))².
 
     What D says of images that it never saw is a distribution. Its quantiles are matched rather than
     its mean, so that no narrow peak tells forgotten images from those. Of n sorted logits the i-th
-    stands at (i − ½)/n on both sides, after Hazen, so that equal sets are at distance 0.
+    stands at (i − ½)/n on both sides, after Hazen, so that equal sets are at distance 0; of
+    weighted ones it stands in the middle of its weight.
 
     Args:
         logits: D's, of forgotten images.
         level: D's, of the others; no gradient goes there.
+        weights: What each of the others counts for, 1 in all; None is the same.
 
     Returns:
         The squared distance.
     """
-    known, m = level.detach().sort().values, len(level)
+    if weights is None:
+        weights = torch.full(level.shape, 1 / len(level), dtype=torch.float64)
+    weights = weights.to(level.device, torch.float32)
+    counts = weights > 0
+    known, order = level.detach()[counts].sort()
+    share = weights[counts][order]
+    stands = share.cumsum(0) - share / 2
     places = (torch.arange(len(logits), device=logits.device) + 0.5) / len(logits)
-    at = (places * m - 0.5).clamp(0, m - 1)
-    below, above = known[at.floor().long()], known[at.ceil().long()]
-    wanted = torch.lerp(below, above, at.frac())
+    above = torch.searchsorted(stands, places).clamp(max=len(known) - 1)
+    below = (above - 1).clamp(min=0)
+    way = (places - stands[below]) / (stands[above] - stands[below]).clamp(min=1e-12)
+    wanted = torch.lerp(known[below], known[above], way.clamp(0, 1))
     return (logits.sort().values - wanted).square().mean()

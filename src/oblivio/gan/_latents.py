@@ -8,14 +8,15 @@ How they are found is ours; the paper's abstract does not say.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from oblivio.core import Data, Split, resting
+from oblivio.data.source import stratified
 from oblivio.generative import GAN, Images, Labels, Latents, generate, images_of
 from oblivio.judge import Judge
 
@@ -51,6 +52,20 @@ class Made:
         return self.z
 
 
+def joined(parts: Sequence[Made]) -> Made:
+    """All of these; latents and labels where all have them."""
+    if len(parts) == 1:
+        return parts[0]
+    z, labels = (
+        torch.cat(known) if len(known) == len(parts) else None
+        for known in (
+            [part.z for part in parts if part.z is not None],
+            [part.labels for part in parts if part.labels is not None],
+        )
+    )
+    return Made(torch.cat([part.images for part in parts]), z, labels)
+
+
 def made(gan: GAN, z: Latents, labels: Labels | None = None) -> Made:
     """What the averaged generator of a pair that rests makes of latents."""
     images = generate(gan, z, labels, rests=True)
@@ -73,21 +88,40 @@ class Located:
         gone: Latents to re-assign.
         kept: Latents to hold where they are.
         stays: Says of images whether they may be made without a doubt: a substitute must.
+        classes: Those that go as a whole; none where they are items.
     """
 
     gone: Made
     kept: Made
     stays: Callable[[Images], Bool[Tensor, " n"]]
+    classes: Labels = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 def locate(
     gan: GAN, drawn: Made, split: Split, judge: Judge | None, search: Search, seed: int
-) -> Located:
-    """Latents that make what is to be forgotten: whole classes where any are gone, else items."""
+) -> list[Located]:
+    """Latents that make what is to be forgotten: of classes that go as a whole, and of items.
+
+    Returns:
+        For either, if there is any; what is kept, and may be made, is so for both.
+    """
+    found = []
     if len(split.gone):
         assert judge is not None
-        return of_class(gan, drawn, split.gone, judge)
-    return of_items(gan, drawn, split.forget, search, seed)
+        found.append(of_class(gan, drawn, split.gone, judge))
+    single = torch.where(~torch.isin(split.forget.labels, split.gone))[0]
+    if len(single):
+        found.append(of_items(gan, drawn, split.forget.take(single), search, seed))
+    if len(found) < 2:
+        return found
+    classes, items = found
+
+    def stays(images: Images) -> Bool[Tensor, " n"]:
+        return classes.stays(images) & items.stays(images)
+
+    far = items.stays(classes.kept.images)
+    kept = classes.kept.take(far) if bool(far.any()) else classes.kept
+    return [replace(here, kept=kept, stays=stays) for here in found]
 
 
 def of_class(gan: GAN, drawn: Made, gone: Labels, judge: Judge) -> Located:
@@ -116,7 +150,8 @@ def of_class(gan: GAN, drawn: Made, gone: Labels, judge: Judge) -> Located:
     if not bool(ours.any()):
         raise ValueError(
             f"The GAN makes no image of class {names} in {len(drawn)} tries, so there is nothing "
-            "to forget: it never learned that class."
+            "to forget: it never learned that class (or the judge, right on "
+            f"{judge.accuracy:.1f} % of held-out images, does not know it)."
         )
     if bool(ours.all()):
         raise ValueError(
@@ -131,7 +166,7 @@ def of_class(gan: GAN, drawn: Made, gone: Labels, judge: Judge) -> Located:
         return judge.probabilities(images)[:, gone].sum(1) <= usual
 
     held = ~ours if told is not None else ~ours & (doubt <= usual)
-    return Located(drawn.take(ours), drawn.take(held), stays)
+    return Located(drawn.take(ours), drawn.take(held), stays, gone)
 
 
 def of_items(gan: GAN, drawn: Made, forget: Data, search: Search, seed: int) -> Located:
@@ -155,7 +190,7 @@ def of_items(gan: GAN, drawn: Made, forget: Data, search: Search, seed: int) -> 
     draw = torch.Generator().manual_seed(seed)
     around = torch.cat([z, z + search.ball * torch.randn(z.shape, generator=draw)])
     found = made(gan, around, None if labels is None else labels.repeat(2))
-    reached = _distances(found.images[: len(z)], images).diagonal().median()
+    reached = (found.images[: len(z)] - images).square().flatten(1).mean(1).sqrt().median()
 
     def stays(some: Images) -> Bool[Tensor, " n"]:
         return torch.cat(
@@ -207,6 +242,11 @@ class Search:
                 adam.step()
             found.append(free.detach().cpu())
         return torch.cat(found)
+
+
+def few(data: Data, count: int) -> Data:
+    """This many of the examples, the same share of every class; all if there are not more."""
+    return data if count >= len(data) else data.take(stratified(data.labels, count))
 
 
 def _distances(some: Tensor, others: Tensor) -> Float[Tensor, "n m"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from oblivio.adversarial import Duel
 from oblivio.core import Data, Split, derive
-from oblivio.generative import GAN, Images, generate, images_of, scores
+from oblivio.gan._latents import few
+from oblivio.generative import GAN, Images, alike, generate, images_of, scores, unseen
 from oblivio.judge import Judge, frechet_distance, judge, whole
 from oblivio.roc import auc
 
@@ -48,6 +49,11 @@ class Stop:
                 raise ValueError(f"stop.{name} = {value} must be 0 or more.")
         if self.every < 1 or self.samples < 2:
             raise ValueError("stop.every must be 1 or more, stop.samples 2 or more.")
+
+    @property
+    def of_discriminator(self) -> Stop:
+        """Those rules alone that look at D: what G makes does not change while it rests."""
+        return replace(self, share=None, worse=None)
 
     def watch(self, duel: Duel, split: Split) -> Callable[[int], bool]:
         """What says after each round, by its number, whether to stop; it notes why.
@@ -87,23 +93,25 @@ class Stop:
         return look
 
     def _auc(self, duel: Duel, split: Split) -> Callable[[], str | None]:
-        held, most = duel.run.held_out, self.auc or 0.0
+        most, held = self.auc or 0.0, unseen(duel.gan, split, duel.run.held_out)
         if held is None:
             raise ValueError(
-                "stop.auc compares with images that the GAN was never trained on: give the run "
-                "held_out images (in an experiment: a validation share of the data)."
+                "stop.auc compares with images of the same classes that the GAN was never trained "
+                "on: give the run held_out images (in an experiment: a validation share of the "
+                "data)."
             )
+        weights = alike(held.labels, split.forget.labels)
 
         def look() -> str | None:
-            found = 100 * auc(_scored(duel.gan, split.forget), _scored(duel.gan, held)).value
+            forgotten, others = (_scored(duel.gan, data) for data in (split.forget, held))
+            found = 100 * auc(forgotten, others, weights).value
             return f"the AUC is {found:.1f}" if abs(found - 50) <= most else None
 
         return look
 
     def _quality(self, duel: Duel, split: Split) -> Callable[[], str | None]:
         own, worse = _judge(duel, split), self.worse or 0.0
-        some = split.retain.take(torch.arange(min(len(split.retain), 10 * self.samples)))
-        real = own.features(images_of(some))
+        real = own.features(images_of(few(split.retain, 10 * self.samples)))
 
         def distance() -> float:
             images = self._made(duel)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from oblivio.catalogue import unknown
 from oblivio.core import Split
-from oblivio.gan._latents import Located, Made, made, nearest
+from oblivio.gan._latents import Located, Made, few, made, nearest
 from oblivio.generative import GAN, images_of
 from oblivio.judge import Judge
 
@@ -58,7 +58,7 @@ def substitutes(
     if rule == "real":
         assert judge is not None
         return _real(here, split, judge)
-    if gan.classes is not None and len(split.gone):
+    if gan.classes is not None and len(here.classes):
         return _relabelled(gan, here.gone, rule, split, seed)
     if rule == "project":
         return _projected(gan, here)
@@ -84,11 +84,11 @@ def _any(here: Located, seed: int) -> Int64[Tensor, " n"]:
 
 def _real(here: Located, split: Split, judge: Judge) -> Made:
     """The retained images that are nearest in the judge's features, of those that may be made."""
-    some = split.retain.take(torch.arange(min(len(split.retain), MOST_REAL)))
+    some = few(split.retain, MOST_REAL)
     images = images_of(some)
     may = here.stays(images)
     images, labels = (images[may], some.labels[may]) if bool(may.any()) else (images, some.labels)
-    wanted = None if len(split.gone) else here.gone.labels
+    wanted = None if len(here.classes) else here.gone.labels
     place = nearest(judge.features(here.gone.images), judge.features(images), wanted, labels)
     return Made(images[place])
 

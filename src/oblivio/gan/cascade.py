@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from oblivio.adversarial import Adversarial, Duel, as_gan, endless, generator_loss
 from oblivio.catalogue import unknown
 from oblivio.core import Data, Part, Progress, Run, Split, derive, resting
-from oblivio.data.source import stratified
 from oblivio.gan._label import Label, LabelName, fake_labels
-from oblivio.gan._latents import Made, Search, locate, pool
+from oblivio.gan._latents import Located, Made, Search, few, joined, locate, pool
 from oblivio.gan._stop import Stop
 from oblivio.gan._substitute import Rule, substitutes, told
 from oblivio.gan._turns import plan
@@ -54,8 +53,8 @@ class Cascade:
             a class of an unconditional pair, else near; "none" leaves out the substitution, and
             G's unlearning step with it.
         fake_label: What D is to say of forgotten images: that they are not real (zero), what it
-            says of generated ones (generated), or what it says of images never seen, which
-            `run.held_out` gives; of a class that goes, those of that class (unseen). "auto" is, for
+            says of generated ones (generated), or what it says of images of their classes that were
+            never seen, which `run.held_out` gives (unseen). "auto" is, for
             items, unseen where there are held-out images, else generated; for a class, zero while G
             learns and, where there are held-out images of it, unseen in the end, so that D does not
             know the ones it was trained on from others. "none" leaves D alone.
@@ -67,10 +66,12 @@ class Cascade:
         adversarial: λ.
         remind: ρ (ours): without it what D has unlearned comes back while it learns on.
         settle: How many steps of D alone come last (ours), in which ℓ_fake(D(F)) is added to its
-            ordinary loss: None is 100 for a level (unseen, generated), and none for zero. A label
+            ordinary loss: None is 100 for a level (unseen, generated), and none for zero; with 0 a
+            level holds while G learns. A label
             that is settled so plays no part before and takes nothing from G's quality, which counts
             when there are few steps.
-        few: How many retained images are learned from, the same share of every class; None is all.
+        few: How many retained images are learned from, the same share of every class as far as it
+            goes; None is all. The judge, and the substitute "real", look at all in any case.
         latents: How many are drawn to find forgotten ones and substitutes in.
         search: How latents of single images are found.
         stop: When the unlearning ends before its turns are over.
@@ -150,6 +151,10 @@ class Cascade:
         undoing = duel.adam(gan.generator, self.recipe.lr)
         early, last = fake_labels(self.fake_label, self.settle, duel, split)
         some = split.retain if self.few is None else few(split.retain, self.few)
+        if len(some) < 2:
+            raise ValueError(
+                "A GAN cannot go on learning from a single image: BatchNorm needs two."
+            )
         retain = endless(some, min(self.recipe.batch_size, len(some)), run)
         enough = self.stop.watch(duel, split)
         also = (lambda: self.remind * early()) if early and self.remind else None
@@ -169,8 +174,7 @@ class Cascade:
             value = duel.learn(retain, also)
         self._tell(run, self.recipe.steps, value)
         if last is not None:
-            # What stops a class's unlearning looks at G, which rests.
-            self._settle(duel, retain, last, never if len(split.gone) else enough)
+            self._settle(duel, retain, last, self.stop.of_discriminator.watch(duel, split))
         return duel.finish()
 
     def _settle(
@@ -184,7 +188,7 @@ class Cascade:
         duel.recipe = replace(self.recipe, schedule="constant")
         value = torch.zeros(())
         for number in range(1, (100 if self.settle is None else self.settle) + 1):
-            value = duel.discriminate(*next(retain), label())
+            value = duel.discriminate(*next(retain), label)
             if enough(number):
                 break
         self._tell(duel.run, self.recipe.steps, value)
@@ -201,21 +205,24 @@ class Cascade:
 
     def _targets(self, frozen: GAN, split: Split, run: Run) -> Targets:
         """Which latents are to make what; says of ten of them what becomes of them."""
-        # Items are located by their pixels: images without labels will do.
-        rule = self._rule(frozen, split)
-        asked = len(split.gone) > 0 or rule == "real"
-        own = judge(whole(split.forget, split.retain), run, "method") if asked else None
         drawn = pool(frozen, self.latents, derive(run.seed, "pool"))
-        here = locate(frozen, drawn, split, own, self.search, derive(run.seed, "ball"))
-        instead = substitutes(frozen, here, rule, split, own, derive(run.seed, "substitute"))
-        run.note(located=len(here.gone), moved=told(here.gone, instead))
-        return Targets(here.gone, instead, here.kept)
+        # Items are located by their pixels: images without labels will do.
+        asked = len(split.gone) > 0 or self.substitute == "real"
+        own = judge(whole(split.forget, split.retain), run, "method") if asked else None
+        found = locate(frozen, drawn, split, own, self.search, derive(run.seed, "ball"))
+        seed = derive(run.seed, "substitute")
+        gone = joined([here.gone for here in found])
+        instead = joined(
+            [substitutes(frozen, at, self._rule(frozen, at), split, own, seed) for at in found]
+        )
+        run.note(located=len(gone), moved=told(gone, instead))
+        return Targets(gone, instead, found[0].kept)
 
-    def _rule(self, gan: GAN, split: Split) -> Rule:
+    def _rule(self, gan: GAN, here: Located) -> Rule:
         """By which rule substitutes are chosen."""
         if self.substitute != "auto":
             return cast(Rule, self.substitute)
-        return "project" if len(split.gone) and gan.classes is None else "near"
+        return "project" if len(here.classes) and gan.classes is None else "near"
 
     def _unlearn(
         self,
@@ -277,16 +284,6 @@ def away(made: Images, wanted: Images) -> Float[Tensor, ""]:
     return (made - wanted.to(made.device)).square().mean()
 
 
-def never(number: int) -> bool:
-    """That it is not enough yet."""
-    return False
-
-
 def seeded_draw(seed: int) -> torch.Generator:
     """A generator on the CPU."""
     return torch.Generator().manual_seed(seed)
-
-
-def few(data: Data, count: int) -> Data:
-    """This many of the examples, the same share of every class; all if there are not more."""
-    return data if count >= len(data) else data.take(stratified(data.labels, count))

@@ -8,6 +8,7 @@ from oblivio.generative.check import check_copies, check_images, check_pair
 from oblivio.generative.logits import LOGIT_NAMES, read_logits
 from oblivio.generative.pair import GAN, Images, Labels, Latents, as_gan
 from oblivio.generative.sample import generate, images_of, scores
+from oblivio.generative.unseen import alike, unseen
 
 __all__ = [
     "GAN",
@@ -15,6 +16,7 @@ __all__ = [
     "Images",
     "Labels",
     "Latents",
+    "alike",
     "as_gan",
     "check_copies",
     "check_images",
@@ -23,4 +25,5 @@ __all__ = [
     "images_of",
     "read_logits",
     "scores",
+    "unseen",
 ]

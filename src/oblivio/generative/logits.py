@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 LOGIT_NAMES = ("logits", "logit", "score", "scores", "validity", "adversarial", "output")
 """Under which of these names the logits of a discriminator that returns a dict are looked for."""
+
+LEAST, MOST = 2.0**-100, 1 - 2.0**-24
+"""Between which probabilities logits differ. The upper is the last float32 below 1; at the lower,
+the slope 1/p leaves a loss room for a slope of its own before float32 overflows."""
 
 
 def read_logits(
@@ -36,9 +39,10 @@ def read_logits(
         if key is None and len(output) == 1:
             key = next(iter(output))
         if key not in output:
+            names = ", ".join(map(repr, output)) or "nothing"
             missing = "" if read is None else f" but no {read!r}"
             raise TypeError(
-                f"The discriminator returns a dict with {', '.join(map(repr, output))}{missing}: "
+                f"The discriminator returns a dict with {names}{missing}: "
                 "name the key of its logits, GAN(…, read=…)."
             )
         found = output[key]
@@ -69,5 +73,11 @@ def read_logits(
                 "The discriminator is said to give probabilities, but gives numbers outside "
                 '[0, 1]: leave out gives="probabilities".'
             )
-        flat = torch.logit(flat, 1e-6)
+        flat = _logit(flat)
     return flat.mean(1)
+
+
+def _logit(p: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+    """The logit ln p − ln(1 − p); finite at 0 and 1, where it is −69.3 and 16.6."""
+    p = p.clamp(min=LEAST).where(p < 1, MOST)  # clamp has no slope at its ends, but MOST has one
+    return p.log() - (-p).log1p()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,6 +12,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from oblivio.core import Split
 from oblivio.generative.logits import read_logits
+from oblivio.generative.parts import check_players, own_average, tensors, without_history
 
 Images = Float[Tensor, "n c h w"]
 Latents = Float[Tensor, "n z"]
@@ -29,14 +30,16 @@ class GAN(nn.Module):
         discriminator: `D(x)` or `D(x, labels)`, one number per image.
         latent: How many numbers z has.
         classes: How many classes a conditional pair knows; None is unconditional.
-        average: The moving average of G's weights and buffers; None begins it as a copy of G.
+        average: The moving average of G's weights and buffers, or PyTorch's AveragedModel around
+            it; it is frozen (`requires_grad_(False)`). None begins it as a copy of G.
         read: Which part of a dict (by key) or of a tuple (by place) holds D's logits; None looks
             for a usual name, or takes the first of a tuple.
         gives: Whether D gives logits or probabilities.
 
     Raises:
-        TypeError: If a player is no module.
-        ValueError: If the latent has no length, there are no classes, or the average is G itself.
+        TypeError: If a player or the average is no module, or `read` neither key nor place.
+        ValueError: If the latent has no length, there are no classes, a layer's size is open, the
+            players or the average share weights, or the average is not like G.
     """
 
     def __init__(
@@ -51,20 +54,29 @@ class GAN(nn.Module):
         gives: Literal["logits", "probabilities"] = "logits",
     ) -> None:
         super().__init__()
-        for name, player in (("generator", generator), ("discriminator", discriminator)):
-            if not isinstance(player, nn.Module):
-                raise TypeError(f"The {name} must be an nn.Module that is built, not {player!r}.")
+        check_players(generator, discriminator)
         for name, count in (("latent", latent), ("classes", 1 if classes is None else classes)):
-            if not isinstance(count, int) or count < 1:
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
                 raise ValueError(f"{name} = {count!r} must be a whole number, 1 or more.")
-        if gives not in ("logits", "probabilities"):
+        if not isinstance(read, str | int | None) or isinstance(read, bool):
+            raise TypeError(
+                f"read = {read!r} must be the key of D's logits (text), their place (a whole "
+                "number), or None."
+            )
+        if not isinstance(gives, str) or gives not in ("logits", "probabilities"):
             raise ValueError(f"gives = {gives!r} must be 'logits' or 'probabilities'.")
-        if average is generator:
-            raise ValueError("The average must be a module of its own: leave out average=….")
+        if average is None:
+            average = copy.deepcopy(generator, without_history(generator, {}))
         self.generator, self.discriminator = generator, discriminator
-        self.average = copy.deepcopy(generator) if average is None else average
-        self.average.requires_grad_(False)
+        self.average = own_average(average, generator, discriminator).requires_grad_(False)
         self.latent, self.classes, self.read, self.gives = latent, classes, read, gives
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GAN:
+        """A copy, also of players that keep tensors with a history."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, without_history(self, memo)))
+        return twin
 
     def forward(self, z: Latents, labels: Labels | None = None) -> Images:
         """Images from the averaged generator.
@@ -138,14 +150,19 @@ class GAN(nn.Module):
     def follow(self, decay: float) -> None:
         """Let the average follow the generator: ā ← decay · ā + (1 − decay) · a; buffers likewise.
 
-        Whole-number buffers, such as BatchNorm's count of batches, are taken over.
+        Whole-number buffers, such as BatchNorm's count of batches, are taken over. What several
+        layers share follows once.
         """
-        there, here = self.average.state_dict(), self.generator.state_dict()
-        floating = [name for name, value in there.items() if value.is_floating_point()]
-        olds, news = [there[name] for name in floating], [here[name] for name in floating]
+        here = dict(tensors(self.generator))
+        there = {value.data_ptr(): (name, value) for name, value in tensors(self.average)}
+        olds, news = [], []
+        for name, value in there.values():
+            if value.is_floating_point():
+                olds.append(value)
+                news.append(here[name])
+            else:
+                value.copy_(here[name])
         get_ema_multi_avg_fn(decay)(olds, news, 0)
-        for name in there.keys() - set(floating):
-            there[name].copy_(here[name])
 
     def check_fit(self, split: Split) -> None:
         """See that images and latents pass through a copy, and that shapes and ranges agree.

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oblivio.core import Data, resting
+from oblivio.core import Data, derive, resting, seeded
 from oblivio.generative.pair import GAN, Images, Labels, Latents
 
 
@@ -58,12 +58,19 @@ def _some_at_a_time(
     batch_size: int | None,
     device: torch.device,
 ) -> Tensor:
-    """What a player answers, batch by batch; float32, on the CPU."""
+    """What a player answers, batch by batch; float32, on the CPU.
+
+    One that draws random numbers draws the same every time, and none of the caller's.
+
+    Returns:
+        One row for each that is given.
+    """
     size = batch_size or (256 if device.type == "cpu" else 2048)
     found = []
-    for at in range(0, len(given), size):
-        y = None if labels is None else labels[at : at + size].to(device)
-        found.append(ask(given[at : at + size].to(device), y).float().contiguous().cpu())
+    with seeded(derive(0, "sample")):
+        for at in range(0, len(given), size):
+            y = None if labels is None else labels[at : at + size].to(device)
+            found.append(ask(given[at : at + size].to(device), y).float().contiguous().cpu())
     return torch.cat(found)
 
 

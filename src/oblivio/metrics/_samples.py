@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,19 +22,46 @@ Made = TypeVar("Made")
 _seen: WeakKeyDictionary[Trial, dict[tuple[object, ...], Any]] = WeakKeyDictionary()
 
 
-class Samples(NamedTuple):
-    """Generated images, the labels that a conditional GAN was told, and what the judge says."""
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Generated images, the labels that a conditional GAN was told, and what the judge says.
+
+    The judge is asked when somebody wants to know; where all real images have the same label there
+    is none, and pixels must do.
+    """
 
     images: Images
     told: Labels | None
-    called: Int64[Tensor, " n"]
-    features: Features
+    judge: Judge | None
+
+    @cached_property
+    def features(self) -> Features:
+        """The judge's."""
+        return self._asked().features(self.images)
+
+    @cached_property
+    def called(self) -> Int64[Tensor, " n"]:
+        """The classes that the judge calls them."""
+        return self._asked().called(self.features)
+
+    def _asked(self) -> Judge:
+        if self.judge is None:
+            raise ValueError(
+                "All images have the same label, so there is nothing that a judge could learn to "
+                "tell apart: only metrics of pixels and of D can be taken."
+            )
+        return self.judge
 
     def without(self, classes: Int64[Tensor, " c"]) -> Samples:
         """Those that the judge calls none of these classes."""
+        if len(classes) == 0:
+            return self
         rows = torch.where(~torch.isin(self.called, classes))[0]
         told = None if self.told is None else self.told[rows]
-        return Samples(self.images[rows], told, self.called[rows], self.features[rows])
+        fewer = Samples(self.images[rows], told, self.judge)
+        # Already known; a frozen dataclass keeps what is cached in its dict.
+        fewer.__dict__.update(features=self.features[rows], called=self.called[rows])
+        return fewer
 
 
 def samples(model: nn.Module, trial: Trial, run: Run, n: int, seed: int = 0) -> Samples:
@@ -61,9 +90,9 @@ def _samples(gan: GAN, trial: Trial, run: Run, n: int, seed: int) -> Samples:
     images = generate(gan, gan.latents(n, derive(seed, "report")), told)
     if not bool(images.isfinite().all()):
         raise ValueError("The generated images hold NaN or infinity: the generator is ruined.")
-    own = reporter(trial, run)
-    features = own.features(images)
-    return Samples(images, told, own.called(features), features)
+    labels = (part.labels for part in (trial.split.forget, trial.split.retain))
+    several = len(torch.cat([some.unique().cpu() for some in labels]).unique()) > 1
+    return Samples(images, told, reporter(trial, run) if several else None)
 
 
 def reporter(trial: Trial, run: Run) -> Judge:

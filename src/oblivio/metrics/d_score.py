@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oblivio.core import Data, Run, Score, Trial
-from oblivio.generative import GAN, as_gan, images_of, scores
+from oblivio.generative import GAN, alike, as_gan, images_of, scores
 from oblivio.metrics._features import some
 from oblivio.metrics._samples import check_counts
 from oblivio.roc import auc
@@ -23,8 +23,9 @@ class DScore:
 
         AUC = P(D(x_f) > D(x_h)) + ½ P(D(x_f) = D(x_h))
 
-    for x_f from D_f and x_h from test images: those of the forgotten classes where classes are
-    forgotten as a whole, else all of them. At 50 the discriminator cannot tell; above, it knows
+    for x_f from D_f and x_h from test images of the classes of D_f, weighed so that the classes are
+    as frequent: else it would be told whether D prefers a class. At 50 the discriminator cannot
+    tell members; above, it knows
     what it was trained on, as discriminators do that memorise; well below, it has learned to
     dislike what it was to forget, which tells just as much. Its standard error is DeLong's.
 
@@ -65,25 +66,22 @@ class DScore:
         Raises:
             ValueError: If the logits are not finite.
         """
-        gan, gone = as_gan(trial.unlearned), trial.split.gone
-        held_out = trial.test
-        if len(gone):
-            held_out = held_out.take(torch.where(torch.isin(held_out.labels, gone))[0])
-        parts = {"forget": trial.split.forget, "held_out": held_out, "retain": trial.split.retain}
+        gan, forget, test = as_gan(trial.unlearned), trial.split.forget, trial.test
+        like = test.take(torch.where(torch.isin(test.labels, forget.labels.to(test.labels)))[0])
+        sets = {"forget": forget, "held_out": like, "retain": trial.split.retain}
+        parts = {name: some(data, self.most, 0) for name, data in sets.items() if len(data)}
         logits = {name: self._scores(gan, part) for name, part in parts.items()}
         shown = {k: [round(v, 4) for v in x[: self.shown].tolist()] for k, x in logits.items()}
-        if len(held_out) == 0:
-            return {"d_scores": shown}
-        value, error = auc(logits["forget"], logits["held_out"])
+        if "held_out" not in parts:
+            return {"d_scores": shown | {"held_out": []}}
+        weights = alike(parts["held_out"].labels, forget.labels)
+        value, error = auc(logits["forget"], logits["held_out"], weights)
         found = {"d_auc": 100 * value, "d_scores": shown}
         return found if error is None else found | {"d_error": 100 * error}
 
     def _scores(self, gan: GAN, data: Data) -> Float[Tensor, " n"]:
-        """Logits of some of the data, in random order."""
-        if len(data) == 0:
-            return torch.empty(0)
-        drawn = some(data, self.most, 0)
-        found = scores(gan, images_of(drawn), drawn.labels)
+        """Logits of the data."""
+        found = scores(gan, images_of(data), data.labels)
         if not bool(found.isfinite().all()):
             raise ValueError("D's logits hold NaN or infinity: the discriminator is ruined.")
         return found
