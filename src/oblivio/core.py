@@ -248,7 +248,8 @@ class Run:
             them, such as their Fisher diagonal; None keeps nothing.
         held_out: Examples that no model was trained on and that a method may look at, such as the
             validation part; never the test data.
-        resume: The file in which a long training keeps its state, so that it can go on.
+        resume: The file in which the training of a GAN keeps its state, so that it can go on; what
+            stands there and is no such state is left alone.
         channels_last: Whether `fit` stores images with the channels last; None does where it pays
             (two-dimensional convolutions).
         compile: Whether `fit` compiles the model first: pays for long trainings only.
@@ -261,7 +262,7 @@ class Run:
     mask: Mask | None = None
     beside: Path | None = None
     held_out: Data | None = None
-    resume: Path | None = None
+    resume: Path | str | None = None
     channels_last: bool | None = None
     compile: bool = False
     tell: Callable[[Progress | Note], None] = field(default=_silence, repr=False, compare=False)

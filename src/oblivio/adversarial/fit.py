@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -56,18 +56,20 @@ def fit_gan(
     gan = as_gan(model)
     if len(data) < 2:
         raise ValueError("A GAN cannot be trained on a single image: BatchNorm needs two.")
-    run = replace(run, resume=place_for(run.resume))
+    path = place_for(run.resume)
     # A user's networks may draw random numbers, as dropout does.
     with seeded(derive(run.seed, "networks")):
         check_pair(gan, {"training": data})
-        return _trained(Duel(gan, recipe, run), data, quality)
+        return _trained(Duel(gan, recipe, run), data, quality, path)
 
 
-def _trained(duel: Duel, data: Data, quality: Callable[[GAN], float] | None) -> GAN:
-    """The loop."""
+def _trained(
+    duel: Duel, data: Data, quality: Callable[[GAN], float] | None, path: Path | None
+) -> GAN:
+    """The loop; its state stands at this path."""
     recipe, run, best = duel.recipe, duel.run, Best()
     sound = _sound(duel.gan)
-    state = State(run.resume, fingerprint(duel.gan, data, recipe, run))
+    state = State(path, fingerprint(duel.gan, data, recipe, run))
     done, before = state.read(duel, best)
     start, judging = time.perf_counter(), 0.0
     size = min(recipe.batch_size, len(data))
