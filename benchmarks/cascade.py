@@ -21,10 +21,10 @@ TIMED = 100
 
 def speed_up(shape: tuple[int, int, int], training: Adversarial, forgetting: Adversarial) -> float:
     """How many times as long as the cascade a training of all its steps takes."""
-    digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1
+    pixels, target = load_digits(return_X_y=True)
+    images = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 8, 8) / 8 - 1
     images = interpolate(images, shape[1:], mode="bilinear").expand(-1, *shape).contiguous()
-    labels = torch.tensor(digits.target, dtype=torch.int64)
+    labels = torch.tensor(target, dtype=torch.int64)
     data = Arrays(images, labels)
     held, known = data.take(torch.arange(300)), data.take(torch.arange(300, len(data)))
     split = Split.of(known, known.ids[known.labels == 3])
