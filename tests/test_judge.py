@@ -117,9 +117,9 @@ def test_features_lead_to_classes_whatever_the_batch() -> None:
     assert not any(p.requires_grad for p in own.model.parameters())
 
 
-@pytest.mark.usefixtures("forgetful")
-def test_a_tenth_of_every_class_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By which it is judged itself."""
+@pytest.fixture
+def taught(monkeypatch: pytest.MonkeyPatch) -> list[Arrays]:
+    """What each judge is trained on, of which it learns nothing."""
     seen: list[Arrays] = []
 
     def learns_nothing(model: nn.Module, data: Arrays, recipe: Recipe, run: Run) -> nn.Module:
@@ -127,30 +127,29 @@ def test_a_tenth_of_every_class_is_held_out(monkeypatch: pytest.MonkeyPatch) -> 
         return fit(model, data, replace(recipe, epochs=0), run)
 
     monkeypatch.setattr("oblivio.judge.fit", learns_nothing)
+    return seen
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_tenth_of_every_class_is_held_out(taught: list[Arrays]) -> None:
+    """By which it is judged itself."""
     found = judge(TRAIN, RUN, "method")
-    assert seen[0].labels.bincount().tolist() == [36, 36, 36]
-    held = TRAIN.take(torch.where(~torch.isin(TRAIN.ids, seen[0].ids))[0])
+    assert taught[0].labels.bincount().tolist() == [36, 36, 36]
+    held = TRAIN.take(torch.where(~torch.isin(TRAIN.ids, taught[0].ids))[0])
     right = found.classes_of(held.inputs) == held.labels
     assert found.accuracy == pytest.approx(100 * float(right.double().mean()))
     assert found.accuracy < 60
 
 
 @pytest.mark.usefixtures("forgetful")
-def test_no_class_is_held_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_class_is_held_out_whole(taught: list[Arrays]) -> None:
     """A class of one image is learned, whichever it is, and the others are held out as ever."""
-    seen: list[Arrays] = []
-
-    def learns_nothing(model: nn.Module, data: Arrays, recipe: Recipe, run: Run) -> nn.Module:
-        seen.append(data)
-        return fit(model, data, replace(recipe, epochs=0), run)
-
-    monkeypatch.setattr("oblivio.judge.fit", learns_nothing)
     for place in range(len(TRAIN)):
         labels = TRAIN.labels.clone()
         labels[place] = 3
         judge(replace(TRAIN, labels=labels), RUN, "method")
-        assert seen[-1].labels.bincount().tolist()[3] == 1
-        assert len(seen[-1]) < 0.93 * len(TRAIN)
+        assert taught[-1].labels.bincount().tolist()[3] == 1
+        assert len(taught[-1]) < 0.93 * len(TRAIN)
 
 
 @pytest.mark.usefixtures("forgetful")
