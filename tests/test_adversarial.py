@@ -851,22 +851,27 @@ def test_a_recipe_refuses_what_makes_no_sense(
         Adversarial(**settings)
 
 
-def test_a_diverging_training_says_so() -> None:
-    with pytest.raises(
-        FloatingPointError,
-        match=r"The discriminator's loss is (nan|inf) after step \d+ of 40: the learning rate "
-        r"1e\+30 is too high, or the images are not in \[-1, 1\]\.$",
-    ):
-        trained(recipe=replace(QUICK, lr=1e30, steps=40))
-
-
-def test_a_training_that_diverges_in_its_last_step_says_so() -> None:
-    with pytest.raises(
-        FloatingPointError,
-        match=r"The weight [a-z.\d_]+ is no longer finite after step 1 of 1: the learning rate "
-        r"1e\+38 is too high",
-    ):
-        trained(recipe=replace(QUICK, lr=1e38, steps=1))
+@pytest.mark.parametrize(
+    ("lr", "steps", "match"),
+    [
+        (
+            1e30,
+            40,
+            r"The discriminator's loss is (nan|inf) after step \d+ of 40: the learning rate "
+            r"1e\+30 is too high, or the images are not in \[-1, 1\]\.$",
+        ),
+        (
+            1e38,
+            1,
+            r"The weight [a-z.\d_]+ is no longer finite after step 1 of 1: the learning rate "
+            r"1e\+38 is too high",
+        ),
+    ],
+    ids=["on the way", "in its last step"],
+)
+def test_a_diverging_training_says_so(lr: float, steps: int, match: str) -> None:
+    with pytest.raises(FloatingPointError, match=match):
+        trained(recipe=replace(QUICK, lr=lr, steps=steps))
 
 
 def test_what_was_infinite_before_may_stay_so() -> None:

@@ -193,9 +193,9 @@ def _learned(known: Arrays, role: Role, recipes: Sequence[Recipe], digest: str, 
 def _trained(known: Arrays, role: Role, recipe: Recipe, digest: str, run: Run) -> Judge:
     """Train it on all but a stratified tenth, by which it is judged itself."""
     held = stratified(known.labels, max(1, len(known) // HELD_OUT))
-    counts = known.labels.bincount()
-    left = counts - known.labels[held].bincount(minlength=len(counts))
-    held = held[left[known.labels[held]] > 0]  # no class loses its last example
+    labels = known.labels.cpu()
+    left = labels.bincount() - labels[held].bincount(minlength=int(labels.max()) + 1)
+    held = held[left[labels[held]] > 0]  # no class loses its last example
     rest = torch.ones(len(known), dtype=torch.bool)
     rest[held] = False
     own = Run(run.fabric, seed=derive(SEEDS[role], "order"))  # nothing else of the run's

@@ -194,6 +194,7 @@ def stratified(labels: Tensor, count: int) -> Tensor:
     """
     if not 0 < count <= len(labels):
         raise ValueError(f"{count} examples are asked for, but there are {len(labels)}.")
+    labels = labels.cpu()
     draw = torch.Generator().manual_seed(0)
     order = torch.randperm(len(labels), generator=draw)
     rank = torch.empty_like(order)  # of each example within its class

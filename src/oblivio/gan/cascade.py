@@ -54,10 +54,10 @@ class Cascade:
             G's unlearning step with it.
         fake_label: What D is to say of forgotten images: that they are not real (zero), what it
             says of generated ones (generated), or what it says of images of their classes that were
-            never seen, which `run.held_out` gives (unseen). "auto" is, for
-            items, unseen where there are held-out images, else generated; for a class, zero while G
-            learns and, where there are held-out images of it, unseen in the end, so that D does not
-            know the ones it was trained on from others. "none" leaves D alone.
+            never seen, which `run.held_out` gives (unseen). "auto" is, for items, unseen where
+            there are held-out images, else generated; for a class, zero while G learns and, where
+            there are held-out images of it, unseen in the end, so that D does not know the ones it
+            was trained on from others. "none" leaves D alone.
         learn: Learning turns for each unlearning one.
         closing: The share of all turns that close with learning.
         cascaded: Whether turns alternate; if not, all unlearning comes first.
@@ -67,9 +67,8 @@ class Cascade:
         remind: ρ (ours): without it what D has unlearned comes back while it learns on.
         settle: How many steps of D alone come last (ours), in which ℓ_fake(D(F)) is added to its
             ordinary loss: None is 100 for a level (unseen, generated), and none for zero; with 0 a
-            level holds while G learns. A label
-            that is settled so plays no part before and takes nothing from G's quality, which counts
-            when there are few steps.
+            level holds while G learns. A label that is settled so plays no part before and takes
+            nothing from G's quality, which counts when there are few steps.
         few: How many retained images are learned from, the same share of every class as far as it
             goes; None is all. The judge, and the substitute "real", look at all in any case.
         latents: How many are drawn to find forgotten ones and substitutes in.

@@ -8,7 +8,7 @@ from oblivio.generative.check import check_copies, check_images, check_pair
 from oblivio.generative.logits import LOGIT_NAMES, read_logits
 from oblivio.generative.pair import GAN, Images, Labels, Latents, as_gan
 from oblivio.generative.sample import generate, images_of, scores
-from oblivio.generative.unseen import alike, unseen
+from oblivio.generative.unseen import alike, of_the_classes, unseen
 
 __all__ = [
     "GAN",
@@ -23,6 +23,7 @@ __all__ = [
     "check_pair",
     "generate",
     "images_of",
+    "of_the_classes",
     "read_logits",
     "scores",
     "unseen",

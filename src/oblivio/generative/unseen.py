@@ -36,8 +36,13 @@ def unseen(gan: GAN, split: Split, held_out: Data | None) -> Data | None:
             "The held-out images hold one that is to be forgotten, so they are not unseen: take "
             "images that the GAN was never trained on."
         )
-    rows = torch.where(torch.isin(held_out.labels, split.forget.labels))[0]
-    return held_out.take(rows) if len(rows) else None
+    found = of_the_classes(held_out, split.forget)
+    return found if len(found) else None
+
+
+def of_the_classes(data: Data, like: Data) -> Data:
+    """Those examples whose class occurs in the other data."""
+    return data.take(torch.where(torch.isin(data.labels, like.labels.to(data.labels)))[0])
 
 
 def alike(others: Int64[Tensor, " m"], these: Int64[Tensor, " n"]) -> Float64[Tensor, " m"]:
@@ -57,10 +62,10 @@ def alike(others: Int64[Tensor, " m"], these: Int64[Tensor, " n"]) -> Float64[Te
         >>> alike(torch.tensor([0, 0, 1, 7]), torch.tensor([0, 1, 1, 1])).tolist()
         [0.125, 0.125, 0.75, 0.0]
     """
+    others, these = others.cpu(), these.cpu()
     most = 1 + int(torch.cat([others, these]).max())
-    there, here = (labels.cpu().bincount(minlength=most).double() for labels in (others, these))
-    each = (here / there).where(there > 0, 0.0)
-    weights = each[others.cpu()]
+    there, here = (labels.bincount(minlength=most).double() for labels in (others, these))
+    weights = (here / there).where(there > 0, 0.0)[others]
     if not float(weights.sum()) > 0:
         raise ValueError("The two sets have no class in common.")
     return weights / weights.sum()

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oblivio.core import Data, Run, Score, Trial
-from oblivio.generative import GAN, alike, as_gan, images_of, scores
+from oblivio.generative import GAN, alike, as_gan, images_of, of_the_classes, scores
 from oblivio.metrics._features import some
 from oblivio.metrics._samples import check_counts
 from oblivio.roc import auc
@@ -25,9 +25,9 @@ class DScore:
 
     for x_f from D_f and x_h from test images of the classes of D_f, weighed so that the classes are
     as frequent: else it would be told whether D prefers a class. At 50 the discriminator cannot
-    tell members; above, it knows
-    what it was trained on, as discriminators do that memorise; well below, it has learned to
-    dislike what it was to forget, which tells just as much. Its standard error is DeLong's.
+    tell members; above, it knows what it was trained on, as discriminators do that memorise; well
+    below, it has learned to dislike what it was to forget, which tells just as much. Its standard
+    error is DeLong's.
 
     The exhibit `d_scores` has logits of D_f, held-out images and D_r. Without numbers where the
     test data has none of the classes.
@@ -66,14 +66,14 @@ class DScore:
         Raises:
             ValueError: If the logits are not finite.
         """
-        gan, forget, test = as_gan(trial.unlearned), trial.split.forget, trial.test
-        like = test.take(torch.where(torch.isin(test.labels, forget.labels.to(test.labels)))[0])
-        sets = {"forget": forget, "held_out": like, "retain": trial.split.retain}
-        parts = {name: some(data, self.most, 0) for name, data in sets.items() if len(data)}
+        gan, forget = as_gan(trial.unlearned), trial.split.forget
+        unseen = of_the_classes(trial.test, forget)
+        sets = {"forget": forget, "held_out": unseen, "retain": trial.split.retain}
+        parts = {name: some(data, self.most, 0) for name, data in sets.items()}
         logits = {name: self._scores(gan, part) for name, part in parts.items()}
         shown = {k: [round(v, 4) for v in x[: self.shown].tolist()] for k, x in logits.items()}
-        if "held_out" not in parts:
-            return {"d_scores": shown | {"held_out": []}}
+        if len(unseen) == 0:
+            return {"d_scores": shown}
         weights = alike(parts["held_out"].labels, forget.labels)
         value, error = auc(logits["forget"], logits["held_out"], weights)
         found = {"d_auc": 100 * value, "d_scores": shown}
@@ -81,6 +81,8 @@ class DScore:
 
     def _scores(self, gan: GAN, data: Data) -> Float[Tensor, " n"]:
         """Logits of the data."""
+        if len(data) == 0:
+            return torch.empty(0)
         found = scores(gan, images_of(data), data.labels)
         if not bool(found.isfinite().all()):
             raise ValueError("D's logits hold NaN or infinity: the discriminator is ruined.")
